@@ -1,0 +1,93 @@
+/** What the scenarios share: a scheduler without talk, an audience that is made up on the way, and MongoDB's own figures. */
+import { readFileSync } from 'node:fs';
+import { MongoClient } from 'mongodb';
+import {
+  type CampaignScheduler,
+  type Messenger,
+  type RunReport,
+  type SchedulerOptions,
+  startCampaignScheduler,
+} from '../src/index.ts';
+
+export const MONGO_URL = process.env.MONGO_URL ?? 'mongodb://127.0.0.1:27017/bench';
+
+const quiet = { debug: () => undefined, info: () => undefined, warn: console.error, error: console.error };
+
+/** Answers at once. */
+export const nullMessenger: Messenger = { send: async () => ({ status: 'sent' }) };
+
+/** Answers after `ms`, like a provider far away. */
+export const slowMessenger = (ms: number): Messenger => ({
+  send: () => new Promise((resolve) => setTimeout(() => resolve({ status: 'sent' }), ms)),
+});
+
+export function start(options: Partial<SchedulerOptions> = {}): Promise<CampaignScheduler> {
+  return startCampaignScheduler({ mongo: MONGO_URL, logger: quiet, ...options });
+}
+
+export function* people(count: number): Generator<{ id: string; to: string; vars: object }> {
+  for (let index = 0; index < count; index += 1) {
+    yield { id: `u${index}`, to: `user${index}@example.com`, vars: { first: 'Ann', city: 'Oslo' } };
+  }
+}
+
+/** Runs one campaign to its end. The time counts from the moment it exists to the last recorded outcome's books. */
+export async function runCampaign(
+  scheduler: CampaignScheduler,
+  messenger: string,
+  count: number,
+  concurrency: number,
+): Promise<{ id: string; ms: number; report: RunReport }> {
+  let id = '';
+  const completed = new Promise<RunReport>((resolve) => {
+    const off = scheduler.on('campaign:completed', ({ campaign, report }) => {
+      if (campaign.name !== name) return;
+      off();
+      resolve(report);
+    });
+  });
+  const name = `bench ${messenger} ${count} ${concurrency} ${Math.random()}`;
+  const started = new Promise<number>((resolve) => {
+    const off = scheduler.on('campaign:started', ({ campaign }) => {
+      if (campaign.name !== name) return;
+      off();
+      resolve(performance.now());
+    });
+  });
+  const campaign = await scheduler.campaigns.create({
+    name,
+    messenger,
+    content: { text: 'x' },
+    concurrency,
+    audience: people(count),
+  });
+  id = campaign.id;
+  const from = await started;
+  const report = await completed;
+  return { id, ms: performance.now() - from, report };
+}
+
+export interface ServerFigures {
+  readonly operations: number;
+  readonly cpuMs: number;
+}
+
+/** Operations so far (as clients count them) and CPU time of the server. */
+export async function serverFigures(client: MongoClient): Promise<ServerFigures> {
+  const status = await client.db('admin').command({ serverStatus: 1 });
+  const { insert, query, update, command, getmore } = status.opcounters as Record<string, number>;
+  const delete_ = (status.opcounters as Record<string, number>).delete ?? 0;
+  const operations = [insert, query, update, command, getmore, delete_].reduce<number>(
+    (sum, value) => sum + (value ?? 0),
+    0,
+  );
+  return { operations, cpuMs: cpuOf(Number(process.env.MONGO_PID)) };
+}
+
+/** CPU time of a process, ms (Linux counts in hundredths of a second). */
+export function cpuOf(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
+  return (Number(fields[11]) + Number(fields[12])) * 10;
+}
+
+export const connect = (): Promise<MongoClient> => MongoClient.connect(MONGO_URL);

@@ -1,0 +1,242 @@
+/**
+ * The options of a scheduler, resolved once: defaults filled in, every problem reported together, the result frozen.
+ * Invariant: no message of this file shows the MongoDB URI or anything a messenger holds.
+ */
+
+import type { Connection } from 'mongoose';
+import { z } from 'zod';
+import { type Clock, systemClock } from './clock.ts';
+import { isPlainObject } from './core/plain-data.ts';
+import type { AudienceRow } from './core/recipient.ts';
+import { type Problem, ValidationError } from './errors.ts';
+import {
+  expectation,
+  expecting,
+  fitting,
+  flag,
+  hasMethod,
+  integer,
+  named,
+  problemsOf,
+  unobjectionable,
+} from './input-checks.ts';
+import { type Logger, lineLogger } from './logger.ts';
+import type { Messenger } from './messengers/messenger.ts';
+
+/** The rows of an audience, from wherever they come. */
+export type AudienceRows = AsyncIterable<AudienceRow> | Iterable<AudienceRow>;
+
+/**
+ * A named source of an audience. Called when a run freezes its audience, in a worker that has this source; a second
+ * attempt after a failure calls it again from the start. `signal` fires when the worker must stop reading.
+ */
+export type AudienceSource = (
+  params: unknown,
+  context: { readonly signal: AbortSignal },
+) => AudienceRows | Promise<AudienceRows>;
+
+/** Every default on one screen. Times are milliseconds unless the name says otherwise. */
+export const DEFAULTS = Object.freeze({
+  worker: true,
+  handleSignals: false,
+  collectionPrefix: '',
+  pageSize: 250,
+  claimTtlMs: 10_000,
+  claimMarginMs: 2_000,
+  sendTimeoutMs: 30_000,
+  heartbeatMs: 10_000,
+  workerOfflineAfterMs: 120_000,
+  lockLifetimeMs: 10_000,
+  processEveryMs: 1_000,
+  pollMs: 1_000,
+  recoverEveryMs: 30_000,
+  stopTimeoutMs: 25_000,
+  journalDays: 90,
+  maxPagesBytes: 32 * 1024 * 1024,
+});
+
+export interface SchedulerOptions {
+  /** `mongodb://` or `mongodb+srv://` URI, or a mongoose `Connection` of the host's (which the host closes). Required. */
+  readonly mongo: string | Connection;
+  /** What this process can send with, by name (1 to 64 of `A-Z a-z 0-9 _ -`). Default: none. */
+  readonly messengers?: Readonly<Record<string, Messenger>> | undefined;
+  /** Where this process can read audiences from, by name (as above). Default: none. */
+  readonly audiences?: Readonly<Record<string, AudienceSource>> | undefined;
+  /** Takes part in sending, freezing and recovery. `false`: only the API. Default: true. */
+  readonly worker?: boolean | undefined;
+  /** SIGTERM and SIGINT stop the scheduler, a second one forces. Default: false. */
+  readonly handleSignals?: boolean | undefined;
+  /** Any pino-like logger. Default: readable lines on standard error. */
+  readonly logger?: Logger | undefined;
+  /** Time as a port, for tests. Default: the system's. */
+  readonly clock?: Clock | undefined;
+  /** From 0 to 1, for jitter. Default: `Math.random`. */
+  readonly random?: (() => number) | undefined;
+  /** Put before the name of every collection. Default: none, so that they are called `campaigns`, `agendaJobs`, … */
+  readonly collectionPrefix?: string | undefined;
+  /** Recipients in a page, 10 to 1000. Default: 250. */
+  readonly pageSize?: number | undefined;
+  /** A page whose holder shows no sign for this long may be taken over, 1000 to 600000 ms. Default: 10000. */
+  readonly claimTtlMs?: number | undefined;
+  /**
+   * No send starts in the last `claimMarginMs` of a claim, 10 to 300000 ms, at most half of `claimTtlMs`.
+   * Default: 2000; a fifth of `claimTtlMs` when that is less than 4000.
+   */
+  readonly claimMarginMs?: number | undefined;
+  /** A send that takes longer is given up and counts as unknown, 100 to 600000 ms. Default: 30000. */
+  readonly sendTimeoutMs?: number | undefined;
+  /** How often a worker says that it lives, 100 to 600000 ms. Default: 10000. */
+  readonly heartbeatMs?: number | undefined;
+  /** A worker silent for this long is offline, 300 to 86400000 ms, at least 3 × `heartbeatMs`. Default: 120000. */
+  readonly workerOfflineAfterMs?: number | undefined;
+  /** Lock of an alarm while its handler runs, 300 to 600000 ms, at least 3 × `processEveryMs`. Default: 10000. */
+  readonly lockLifetimeMs?: number | undefined;
+  /** How often alarms are looked for, 100 to 60000 ms. Default: 1000. */
+  readonly processEveryMs?: number | undefined;
+  /** How often work is looked for, 50 to 60000 ms. Default: 1000. */
+  readonly pollMs?: number | undefined;
+  /** How often campaigns without an alarm or a holder are looked for, 100 to 3600000 ms. Default: 30000. */
+  readonly recoverEveryMs?: number | undefined;
+  /** How long `stop()` waits for sends in flight, 0 to 3600000 ms. Default: 25000. */
+  readonly stopTimeoutMs?: number | undefined;
+  /** Days the journal is kept, 1 to 3650. Default: 90. */
+  readonly journalDays?: number | undefined;
+  /** Most bytes of pages a worker holds at once (always at least one page), 1 MiB to 4 GiB. Default: 32 MiB. */
+  readonly maxPagesBytes?: number | undefined;
+}
+
+/** Options with every default filled in; frozen, but for the connection, messengers and other parts the host owns. */
+export type ResolvedOptions = {
+  readonly [Key in keyof SchedulerOptions]-?: Exclude<SchedulerOptions[Key], undefined>;
+};
+
+const schema = z.strictObject({
+  mongo: unobjectionable<string | Connection>(mongoProblem),
+  messengers: named(unobjectionable<Messenger>(messengerProblem)),
+  audiences: named(
+    fitting<AudienceSource>('a function that returns rows', (value) => typeof value === 'function'),
+  ),
+  worker: flag().default(DEFAULTS.worker),
+  handleSignals: flag().default(DEFAULTS.handleSignals),
+  logger: withMethods<Logger>('a logger with debug, info, warn and error', [
+    'debug',
+    'info',
+    'warn',
+    'error',
+  ]),
+  clock: withMethods<Clock>('a clock with now, monotonic and schedule', ['now', 'monotonic', 'schedule']),
+  random: fitting<() => number>('a function', (value) => typeof value === 'function').optional(),
+  collectionPrefix: z
+    .string(expecting('a string'))
+    .regex(
+      /^(?!system\.)([A-Za-z_][A-Za-z0-9_.-]{0,39})?$/,
+      expecting('at most 40 of A-Z a-z 0-9 _ . - that begin with a letter or _'),
+    )
+    .default(DEFAULTS.collectionPrefix),
+  pageSize: integer(10, 1_000).default(DEFAULTS.pageSize),
+  claimTtlMs: integer(1_000, 600_000).default(DEFAULTS.claimTtlMs),
+  claimMarginMs: integer(10, 300_000).optional(),
+  sendTimeoutMs: integer(100, 600_000).default(DEFAULTS.sendTimeoutMs),
+  heartbeatMs: integer(100, 600_000).default(DEFAULTS.heartbeatMs),
+  workerOfflineAfterMs: integer(300, 86_400_000).default(DEFAULTS.workerOfflineAfterMs),
+  lockLifetimeMs: integer(300, 600_000).default(DEFAULTS.lockLifetimeMs),
+  processEveryMs: integer(100, 60_000).default(DEFAULTS.processEveryMs),
+  pollMs: integer(50, 60_000).default(DEFAULTS.pollMs),
+  recoverEveryMs: integer(100, 3_600_000).default(DEFAULTS.recoverEveryMs),
+  stopTimeoutMs: integer(0, 3_600_000).default(DEFAULTS.stopTimeoutMs),
+  journalDays: integer(1, 3_650).default(DEFAULTS.journalDays),
+  maxPagesBytes: integer(1024 * 1024, 4 * 1024 ** 3).default(DEFAULTS.maxPagesBytes),
+});
+
+/**
+ * Checks the options and fills in the defaults.
+ *
+ * @throws ValidationError `invalid_options`, with every problem at once.
+ */
+export function resolveOptions(options: SchedulerOptions): ResolvedOptions {
+  const parsed = schema.safeParse(options);
+  const problems = parsed.success
+    ? []
+    : problemsOf(parsed.error, 'options', { '': Object.keys(schema.shape) });
+  problems.push(...crossProblems(options, problems));
+  if (problems.length > 0 || parsed.data === undefined) {
+    throw new ValidationError('invalid_options', 'Invalid options of the scheduler', problems);
+  }
+  const { messengers, audiences, claimMarginMs, logger, clock, random, ...rest } = parsed.data;
+  return Object.freeze({
+    ...rest,
+    messengers: frozenMap(messengers),
+    audiences: frozenMap(audiences),
+    claimMarginMs: claimMarginMs ?? defaultMarginMs(rest.claimTtlMs),
+    logger: logger ?? lineLogger(),
+    clock: clock ?? systemClock,
+    random: random ?? Math.random,
+  });
+}
+
+/** Rules between two options; a rule is left out where one of its options is wrong by itself. */
+function crossProblems(options: unknown, problems: readonly Problem[]): Problem[] {
+  const given: Partial<Record<string, unknown>> = Object(options);
+  const found: Problem[] = [];
+  const atLeast = (large: keyof typeof DEFAULTS, times: number, small: keyof typeof DEFAULTS): void => {
+    if (problems.some(({ path }) => path === large || path === small)) return;
+    const value = Number(given[large] ?? DEFAULTS[large]);
+    const least = times * Number(given[small] ?? DEFAULTS[small]);
+    if (value >= least) return;
+    found.push({
+      path: large,
+      message: expectation(large, `at least ${times} × \`${small}\`, ${least}`, value),
+    });
+  };
+  if (given.claimMarginMs !== undefined) atLeast('claimTtlMs', 2, 'claimMarginMs');
+  atLeast('workerOfflineAfterMs', 3, 'heartbeatMs');
+  atLeast('lockLifetimeMs', 3, 'processEveryMs');
+  return found;
+}
+
+function defaultMarginMs(claimTtlMs: number): number {
+  return claimTtlMs < 2 * DEFAULTS.claimMarginMs ? Math.floor(claimTtlMs / 5) : DEFAULTS.claimMarginMs;
+}
+
+function withMethods<T>(what: string, methods: readonly string[]): z.ZodOptional<z.ZodType<T>> {
+  return fitting<T>(what, (value) => methods.every((method) => hasMethod(value, method))).optional();
+}
+
+/** Without a prototype, so that `constructor` is not the name of a messenger. */
+function frozenMap<T>(parts: Readonly<Record<string, T>>): Readonly<Record<string, T>> {
+  return Object.freeze(Object.assign(Object.create(null), parts));
+}
+
+function messengerProblem(value: unknown, path: string): string | undefined {
+  if (!hasMethod(value, 'send')) return expectation(path, 'a messenger with a `send` function', value);
+  const messenger = value as Partial<Record<keyof Messenger, unknown>>;
+  for (const key of ['checkContent', 'classify', 'verify', 'reconcile', 'close'] as const) {
+    const member = messenger[key];
+    if (member !== undefined && typeof member !== 'function')
+      return expectation(`${path}.${key}`, 'a function', member);
+  }
+  const { concurrency, idempotent } = messenger;
+  if (concurrency !== undefined && !(Number.isSafeInteger(concurrency) && Number(concurrency) >= 1)) {
+    return expectation(`${path}.concurrency`, 'an integer of at least 1', concurrency);
+  }
+  if (idempotent === undefined || typeof idempotent === 'boolean') return undefined;
+  const windowMs = isPlainObject(idempotent) ? idempotent.windowMs : undefined;
+  if (typeof windowMs === 'number' && windowMs > 0) return undefined;
+  return expectation(`${path}.idempotent`, 'true, false or { windowMs } with a positive number', idempotent);
+}
+
+/** Says only the type or the scheme: the rest may hold a password. */
+function mongoProblem(value: unknown, path: string): string | undefined {
+  const what = 'a `mongodb://` or `mongodb+srv://` URI or a mongoose Connection';
+  if (typeof value === 'string') {
+    const scheme = /^([a-z][a-z0-9+.-]{0,20}):\/\//i.exec(value)?.[1];
+    if (scheme === 'mongodb' || scheme === 'mongodb+srv') return undefined;
+    return `Expected \`${path}\` to be ${what}, got a string ${scheme === undefined ? 'without a scheme' : `with scheme \`${scheme}\``}`;
+  }
+  if (hasMethod(value, 'model') && hasMethod(value, 'collection') && hasMethod(value, 'getClient'))
+    return undefined;
+  if (hasMethod(value, 'model') && hasMethod(value, 'createConnection')) {
+    return `Expected \`${path}\` to be ${what}, got mongoose itself. Did you mean \`mongoose.connection\`?`;
+  }
+  return expectation(path, what, value);
+}

@@ -1,0 +1,76 @@
+/**
+ * The states of a campaign and of a run, and which order may be given in which state. Pure tables: whoever writes a
+ * status asks here first, and the write is guarded by the status read.
+ */
+
+export const CAMPAIGN_STATUSES = [
+  'draft',
+  'scheduled',
+  'processing',
+  'paused',
+  'completed',
+  'failed',
+  'cancelled',
+] as const;
+export type CampaignStatus = (typeof CAMPAIGN_STATUSES)[number];
+
+export type RunStatus = 'freezing' | 'sending' | 'finished' | 'cancelled' | 'failed';
+
+export type CampaignAction =
+  | 'schedule'
+  | 'pause'
+  | 'resume'
+  | 'cancel'
+  | 'reschedule'
+  | 'retry-failed'
+  | 'resend-unknown'
+  | 'resolve-unknown'
+  | 'release-parked';
+
+/** What an action makes of a status: the next status, `same`, or nothing where it is refused. */
+type Row = Partial<Record<CampaignStatus, CampaignStatus | 'same' | 'before-pause'>>;
+
+const TABLE: Record<CampaignAction, Row> = {
+  schedule: { draft: 'scheduled' },
+  pause: { scheduled: 'paused', processing: 'paused' },
+  resume: { paused: 'before-pause', failed: 'before-pause' },
+  cancel: {
+    draft: 'cancelled',
+    scheduled: 'cancelled',
+    processing: 'cancelled',
+    paused: 'cancelled',
+  },
+  reschedule: { draft: 'scheduled', scheduled: 'scheduled', paused: 'same' },
+  'retry-failed': { processing: 'same', paused: 'same', completed: 'processing', failed: 'processing' },
+  'resend-unknown': { processing: 'same', paused: 'same', completed: 'processing', failed: 'processing' },
+  'resolve-unknown': {
+    processing: 'same',
+    paused: 'same',
+    completed: 'same',
+    failed: 'same',
+    cancelled: 'same',
+  },
+  'release-parked': { processing: 'same', paused: 'same' },
+};
+
+/**
+ * The status an action leads to, or undefined where it is refused. A pause keeps no memory of its own: a campaign with an
+ * open run resumes into `processing`, one without into `scheduled`. A `failed` campaign resumes only when its run never
+ * started to send (freezing failed), which is when it still has an open run.
+ */
+export function nextStatus(
+  status: CampaignStatus,
+  action: CampaignAction,
+  hasOpenRun: boolean,
+): CampaignStatus | undefined {
+  const next = TABLE[action][status];
+  if (next === 'same') return status;
+  if (next !== 'before-pause') return next;
+  if (hasOpenRun) return 'processing';
+  return status === 'paused' ? 'scheduled' : undefined;
+}
+
+/** The statuses in which an action is allowed, for messages. */
+export function statusesFor(action: CampaignAction): CampaignStatus[] {
+  return CAMPAIGN_STATUSES.filter((status) => TABLE[action][status] !== undefined);
+}

@@ -1,0 +1,178 @@
+/**
+ * Creating a campaign, and making one that another program wrote ours. Invariant: a campaign becomes visible only when its
+ * audience is frozen (or named) and its content was accepted; what fails before leaves nothing but an audience to sweep.
+ */
+import { randomUUID } from 'node:crypto';
+import { type CampaignInput, type ParsedCampaign, parseCampaign } from './campaign-input.ts';
+import type { ResolvedOptions } from './config.ts';
+import { describeError } from './core/retry.ts';
+import { keepLease } from './delivery/audience-lease.ts';
+import { type Frozen, freezeRows } from './delivery/freeze-audience.ts';
+import { CampaignSchedulerError, ValidationError } from './errors.ts';
+import { beginAudience, endAudience } from './store/audiences.ts';
+import { adoptCampaign, type CampaignHead, insertCampaign, newId, readRaw } from './store/campaigns.ts';
+import { type AudienceSpec, type CampaignDoc, SCHEMA_VERSION } from './store/documents.ts';
+import type { Store } from './store/store.ts';
+import { announced } from './store/workers.ts';
+import { suggestionSentence } from './suggestion.ts';
+
+export interface CreationOptions {
+  readonly store: Store;
+  readonly options: ResolvedOptions;
+  readonly workerId: string;
+  readonly serverNow: () => Date;
+}
+
+/** Stores a new campaign. Returns it as stored. */
+export async function createCampaign(
+  context: CreationOptions,
+  input: CampaignInput,
+): Promise<{ campaign: CampaignDoc; frozen?: Frozen }> {
+  const { store, serverNow } = context;
+  const now = serverNow();
+  const parsed = await check(context, input, now);
+  const { audience, frozen } = await freeze(context, parsed);
+  const campaign: CampaignDoc = {
+    _id: newId(),
+    name: parsed.name,
+    status: parsed.draft ? 'draft' : 'scheduled',
+    ...fieldsOf(parsed, audience, now),
+  };
+  await insertCampaign(store, campaign);
+  return frozen === undefined ? { campaign } : { campaign, frozen };
+}
+
+/** Makes a document of another program ours by one guarded write. Returns the reason where that is not possible. */
+export async function adoptForeignCampaign(
+  context: CreationOptions,
+  head: CampaignHead,
+): Promise<string | undefined> {
+  const { store, serverNow } = context;
+  const raw = await readRaw(store, head._id);
+  if (raw === null) return 'it is gone';
+  if (raw.schemaVersion !== undefined) return undefined; // another worker was faster
+  try {
+    const now = serverNow();
+    if (raw.status === 'scheduled' && (raw.sendAt === undefined || raw.sendAt === null)) {
+      return 'it is scheduled, but has no `sendAt`';
+    }
+    const { name, messenger, audience, content, sendAt, concurrency, retry, onUnknown, priority } = raw;
+    const given = { name, messenger, audience, content, sendAt, concurrency, retry, onUnknown, priority };
+    const present = Object.fromEntries(
+      Object.entries(given).filter(([, value]) => value !== undefined && value !== null),
+    );
+    const parsed = await check(context, present as unknown as CampaignInput, now);
+    const { audience: frozen } = await freeze(context, parsed);
+    // What another program had begun has no ledger: its run is opened like that of a campaign that is due.
+    await adoptCampaign(store, head, { ...fieldsOf(parsed, frozen, now), status: 'scheduled' });
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof CampaignSchedulerError)) throw error;
+    return error instanceof ValidationError
+      ? error.problems.map((problem) => problem.message).join('; ')
+      : error.message;
+  }
+}
+
+async function check(
+  { store, options }: CreationOptions,
+  input: CampaignInput,
+  now: Date,
+): Promise<ParsedCampaign> {
+  const elsewhere = await announced(store);
+  const remote = Object.fromEntries(
+    elsewhere.messengers.map(({ name, idempotent, reconciles }) => [
+      name,
+      { idempotent, ...(reconciles ? { reconcile: () => Promise.resolve([]) } : {}) },
+    ]),
+  );
+  const messengers = { ...remote, ...options.messengers };
+  const sources = [...new Set([...Object.keys(options.audiences), ...elsewhere.sources])];
+  const parsed = parseCampaign(input, { now, messengers, sources });
+  if (!Object.hasOwn(messengers, parsed.messenger)) {
+    throw new CampaignSchedulerError(
+      'unknown_messenger',
+      `Unknown messenger \`${parsed.messenger}\`. ${suggestionSentence(parsed.messenger, Object.keys(messengers), 'messengers')}`,
+    );
+  }
+  try {
+    await options.messengers[parsed.messenger]?.checkContent?.(parsed.content);
+  } catch (error) {
+    throw new CampaignSchedulerError(
+      'invalid_content',
+      `The messenger \`${parsed.messenger}\` refuses the content: ${describeError(error).reason}`,
+      { cause: error },
+    );
+  }
+  return parsed;
+}
+
+async function freeze(
+  context: CreationOptions,
+  { audience }: ParsedCampaign,
+): Promise<{ audience: AudienceSpec; frozen?: Frozen }> {
+  if (audience.kind === 'source') {
+    const { source, params } = audience;
+    return { audience: params === undefined ? { source } : { source, params } };
+  }
+  const { store, options, workerId } = context;
+  const audienceId = randomUUID();
+  const token = randomUUID();
+  await beginAudience(store, {
+    _id: audienceId,
+    owner: { kind: 'create' },
+    lease: { token, seq: 0, workerId, ttlMs: options.claimTtlMs },
+  });
+  const controller = new AbortController();
+  const stopRenewing = keepLease(
+    { store, clock: options.clock, claimTtlMs: options.claimTtlMs },
+    audienceId,
+    token,
+    controller,
+  );
+  try {
+    const frozen = await freezeRows(audience.rows, {
+      store,
+      audienceId,
+      pageSize: options.pageSize,
+      assertAlive: () => controller.signal.throwIfAborted(),
+    });
+    if (!(await endAudience(store, audienceId, token, { state: 'ready', ...frozen }))) {
+      throw new Error('freezing took so long without a sign of life that it was given up');
+    }
+    return { audience: { audienceId }, frozen };
+  } catch (error) {
+    const { reason } = describeError(error);
+    await endAudience(store, audienceId, token, { state: 'failed', error: reason }).catch(() => undefined);
+    throw new CampaignSchedulerError(
+      'audience_failed',
+      `The audience could not be frozen: ${reason}. Nothing was created.`,
+      { cause: error },
+    );
+  } finally {
+    stopRenewing();
+  }
+}
+
+function fieldsOf(
+  parsed: ParsedCampaign,
+  audience: AudienceSpec,
+  now: Date,
+): Omit<CampaignDoc, '_id' | 'name' | 'status'> {
+  const { sendAt, messenger, content, limits, priority, metadata } = parsed;
+  return {
+    rev: 1,
+    schedule: { sendAt },
+    nextRunAt: sendAt,
+    openRuns: [],
+    audience,
+    messenger,
+    content: { ...content },
+    limits,
+    priority,
+    ...(metadata === undefined ? {} : { metadata: { ...metadata } }),
+    createdAt: now,
+    updatedAt: now,
+    schemaVersion: SCHEMA_VERSION,
+  };
+}

@@ -1,0 +1,59 @@
+/** What the holds of a worker share, and what the holds of one run in it share. */
+import type { Clock } from '../clock.ts';
+import type { Recipient } from '../core/recipient.ts';
+import type { DeliveryEvent } from '../events.ts';
+import type { Logger } from '../logger.ts';
+import type { Message } from '../messengers/messenger.ts';
+import type { RunDoc } from '../store/documents.ts';
+import type { Store } from '../store/store.ts';
+import { idempotencyKey } from './sends.ts';
+import type { Slots } from './slots.ts';
+
+export interface HoldEnvironment {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly serverNow: () => Date;
+  readonly random: () => number;
+  readonly logger: Logger;
+  readonly workerId: string;
+  readonly claimTtlMs: number;
+  readonly claimMarginMs: number;
+  readonly sendTimeoutMs: number;
+  /** The scheduler has stopped: nothing is written any more. */
+  readonly stopped: () => boolean;
+  /** Called after outcomes are durable. */
+  readonly onRecorded: (run: RunDoc, deliveries: readonly DeliveryEvent[]) => void;
+  /** Does anybody listen to single deliveries? */
+  readonly wantsDeliveries: () => boolean;
+}
+
+export interface HeldRun {
+  /** The run as last read: its orders may grow while pages are held. */
+  doc: RunDoc;
+  /** Sends in flight of this run in this worker. */
+  readonly sends: Slots;
+  /** Recipients of this run with an intent whose outcome is not recorded, in this worker. */
+  readonly window: Slots;
+}
+
+/** Both clocks at one moment. Trust ends by whichever is earlier: one stops in a suspended machine, the other can jump. */
+export interface Moment {
+  readonly monotonic: number;
+  readonly wall: number;
+}
+
+export const momentOf = (clock: Clock): Moment => ({
+  monotonic: clock.monotonic(),
+  wall: clock.now().getTime(),
+});
+
+export function messageFor(run: RunDoc, recipient: Recipient, generation: number, attempt: number): Message {
+  return {
+    campaign: { id: run.campaignId.toHexString(), name: run.name },
+    run: { id: run._id, occurrence: run.occurrence },
+    recipient,
+    content: run.content,
+    idempotencyKey: idempotencyKey(run._id, recipient, generation),
+    attempt,
+  };
+}

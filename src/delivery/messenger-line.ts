@@ -1,0 +1,89 @@
+/**
+ * One messenger in one worker: how many sends it takes at once over all campaigns, and whether it is sick. A provider
+ * failure stops every start for 1 to 60 s; then a single probe goes out, and its success opens the line again.
+ */
+import type { Clock } from '../clock.ts';
+import { providerBackoffMs } from '../core/retry.ts';
+import type { Messenger } from '../messengers/messenger.ts';
+import { Slots } from './slots.ts';
+
+/** Intents run ahead of sends by as much again, so that a send never waits for the database. */
+export const WINDOW_FACTOR = 2;
+const UNLIMITED = 1_000_000;
+
+export class MessengerLine {
+  readonly name: string;
+  readonly messenger: Messenger;
+  /** Sends in flight. */
+  readonly sends: Slots;
+  /** Recipients with an intent whose outcome is not recorded. */
+  readonly window: Slots;
+  /** Pages that share the line at present. */
+  users = 0;
+  /** Pages that are being claimed for it: users to come. */
+  claiming = 0;
+  /** At the last failure: had other recipients succeeded since the failure before? Then the messenger itself is well. */
+  othersSucceeded = false;
+  readonly #clock: Clock;
+  #failures = 0;
+  #lastFailureAt = Number.NEGATIVE_INFINITY;
+  #blockedUntil = Number.NEGATIVE_INFINITY;
+  #probing = false;
+  #successes = 0;
+
+  constructor(name: string, messenger: Messenger, clock: Clock) {
+    this.name = name;
+    this.messenger = messenger;
+    this.sends = new Slots(messenger.concurrency ?? UNLIMITED);
+    this.window = new Slots((messenger.concurrency ?? UNLIMITED) * WINDOW_FACTOR);
+    this.#clock = clock;
+  }
+
+  /** How long nothing may start, ms; 0 when something may. */
+  blockedForMs(): number {
+    return Math.max(0, this.#blockedUntil - this.#clock.monotonic());
+  }
+  /** After a failure only one recipient at a time is tried, until one succeeds. */
+  get sick(): boolean {
+    return this.#failures > 0;
+  }
+
+  mayStart(): boolean {
+    if (this.#failures === 0) return true;
+    return !this.#probing && this.blockedForMs() === 0;
+  }
+  started(): void {
+    if (this.#failures > 0) this.#probing = true;
+  }
+
+  succeeded(): void {
+    this.#successes += 1;
+    this.#failures = 0;
+    this.#probing = false;
+    this.#blockedUntil = Number.NEGATIVE_INFINITY;
+  }
+
+  /** An answer that says nothing about the messenger's health, or its health is as it was. */
+  answered(): void {
+    this.#probing = false;
+  }
+
+  /** A provider failure of a send that began at `startedAt`. Sends that failed together count once. */
+  failed(startedAt: number, retryAfterMs: number | undefined): void {
+    this.#probing = false;
+    if (startedAt < this.#lastFailureAt) return;
+    const now = this.#clock.monotonic();
+    this.othersSucceeded = this.#successes > 0;
+    this.#successes = 0;
+    this.#failures += 1;
+    this.#lastFailureAt = now;
+    this.#blockedUntil =
+      now + Math.max(providerBackoffMs(this.#failures), Math.min(retryAfterMs ?? 0, 60_000));
+  }
+
+  /** The longest that the provider remembers an idempotency key; undefined: for ever, or it has none. */
+  get idempotencyWindowMs(): number | undefined {
+    const { idempotent } = this.messenger;
+    return typeof idempotent === 'object' ? idempotent.windowMs : undefined;
+  }
+}

@@ -1,0 +1,216 @@
+/**
+ * The campaigns with an open run, as this worker knows them: reads them, takes every step that is a single guarded write,
+ * and finds out where pages may be free. Invariant: what is remembered here is only a hint; every step is one that any
+ * other worker may take or repeat at the same time, and what goes wrong with one campaign does not stop the others.
+ */
+import { decideRunStep, type RunStep } from '../core/run-step.ts';
+import { isNewer, type OpenCampaign, openCampaigns } from '../store/campaigns.ts';
+import type { OpenRunRef, RunDoc } from '../store/documents.ts';
+import { type ClaimKind, lookAtPages } from '../store/ledger-pages.ts';
+import { cancelFreezing, readRuns, refreshRuns } from '../store/runs.ts';
+import { sizeOf } from './closing.ts';
+import type { HeldRun, HoldEnvironment } from './hold-environment.ts';
+import type { PageHold } from './page-hold.ts';
+import type { RunFreezer } from './run-freezer.ts';
+import { copyOrderDown, endRun, insertMissingRun, type RunStepsOptions } from './run-steps.ts';
+
+const INSPECT_AT_ONCE = 500;
+
+export interface OpenRun {
+  campaign: OpenCampaign;
+  readonly ref: OpenRunRef;
+  run: RunDoc | undefined;
+  step: RunStep;
+  /** Must be read again: something may have changed that the campaign's document does not show. */
+  stale: boolean;
+  held: HeldRun | undefined;
+  readonly holds: Set<PageHold>;
+  claiming: number;
+  /** Where a page may be found. Cleared by a claim that finds none, set by looking. */
+  readonly hints: Record<ClaimKind, boolean>;
+  lastServed: number;
+}
+
+export interface OpenRunsOptions {
+  readonly env: HoldEnvironment;
+  readonly steps: RunStepsOptions;
+  readonly freezer: RunFreezer;
+  readonly hasMessenger: (name: string) => boolean;
+}
+
+/** Are pages of it claimed in this step? */
+export const isPageStep = (step: RunStep): boolean => step === 'send' || step === 'apply-orders';
+
+/** Is a page of it known that may be claimed? */
+export function hasHint({ step, hints }: OpenRun): boolean {
+  return hints.behind || (step === 'send' && (hints.pending || hints.due));
+}
+
+export class OpenRuns {
+  readonly entries = new Map<string, OpenRun>();
+  readonly #options: OpenRunsOptions;
+
+  constructor(options: OpenRunsOptions) {
+    this.#options = options;
+  }
+
+  /** One complete look. Throws where the campaigns themselves cannot be read. */
+  async look(): Promise<void> {
+    this.#sync(await openCampaigns(this.#options.env.store));
+    await this.#readStale();
+    if (await this.#takeSteps()) await this.#readStale();
+    await this.#inspect();
+  }
+
+  #sync(campaigns: readonly OpenCampaign[]): void {
+    const open = new Set<string>();
+    for (const campaign of campaigns) {
+      if (isNewer(campaign)) continue; // a newer version's: its workers know what to do
+      for (const ref of campaign.openRuns) {
+        open.add(ref.runId);
+        const known = this.entries.get(ref.runId);
+        if (known === undefined) this.entries.set(ref.runId, newOpenRun(campaign, ref));
+        else {
+          if (known.campaign.rev !== campaign.rev || known.campaign.status !== campaign.status)
+            known.stale = true;
+          known.campaign = campaign;
+        }
+      }
+    }
+    for (const [runId, entry] of this.entries) {
+      if (open.has(runId)) continue;
+      for (const hold of entry.holds) hold.letGo('pause');
+      this.entries.delete(runId);
+    }
+  }
+
+  async #readStale(): Promise<void> {
+    const { store } = this.#options.env;
+    const entries = [...this.entries.values()];
+    const unread = entries.filter((entry) => entry.run === undefined);
+    const stale = entries.filter(
+      ({ run, stale }) => run !== undefined && (stale || run.status === 'freezing'),
+    );
+    const [whole, heads] = await Promise.all([
+      readRuns(
+        store,
+        unread.map((entry) => entry.ref.runId),
+      ),
+      refreshRuns(
+        store,
+        stale.map((entry) => entry.ref.runId),
+      ),
+    ]);
+    const runs = new Map(whole.map((run) => [run._id, run]));
+    for (const head of heads) {
+      const before = this.entries.get(head._id)?.run;
+      if (before !== undefined) runs.set(head._id, { ...head, content: before.content });
+    }
+    for (const entry of entries) {
+      const run = runs.get(entry.ref.runId);
+      if (run !== undefined) this.#update(entry, run);
+      entry.stale = false;
+      entry.step = this.#stepOf(entry);
+      if (entry.step !== 'send') for (const hold of entry.holds) hold.letGo('pause');
+    }
+  }
+
+  #update(entry: OpenRun, run: RunDoc): void {
+    const before = entry.run;
+    entry.run = run;
+    if (before?.status !== run.status) entry.hints.pending = true;
+    if (before?.orderNo !== run.orderNo && run.orderNo > 0) entry.hints.behind = true;
+    if (entry.held !== undefined) {
+      entry.held.doc = run;
+      for (const hold of entry.holds) hold.kick();
+    }
+  }
+
+  #stepOf({ campaign, ref, run }: OpenRun): RunStep {
+    if (run !== undefined && isNewer(run)) return 'wait';
+    return decideRunStep({
+      campaignStatus: campaign.status,
+      orderNo: campaign.order?.runId === ref.runId ? campaign.order.n : 0,
+      run,
+      hasMessenger: this.#options.hasMessenger(run?.messenger ?? campaign.messenger),
+    });
+  }
+
+  /** Takes the steps that are single writes. True: runs have to be read again. */
+  async #takeSteps(): Promise<boolean> {
+    const { steps, freezer, env } = this.#options;
+    const freezing: RunDoc[] = [];
+    let changed = false;
+    for (const entry of this.entries.values()) {
+      const { step, run, campaign, ref } = entry;
+      if (step === 'freeze' && run !== undefined) freezing.push(run);
+      if (step !== 'insert-run' && step !== 'copy-order' && step !== 'cancel-freezing') continue;
+      await this.#alone(entry, async () => {
+        if (step === 'insert-run') await insertMissingRun(steps, campaign, ref);
+        else if (step === 'copy-order') await copyOrderDown(steps, campaign);
+        else await cancelFreezing(env.store, ref.runId);
+      });
+      entry.stale = true;
+      changed = true;
+    }
+    const waiting = [...this.entries.values()].filter(({ run }) => run?.status === 'freezing');
+    freezer.keepOnly(new Set(waiting.map(({ ref }) => ref.runId)));
+    if (freezing.length > 0) await freezer.advance(freezing);
+    return changed;
+  }
+
+  /** What goes wrong with one campaign must not stop the others. */
+  async #alone(entry: OpenRun, work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      const { name } = entry.campaign;
+      this.#options.env.logger.warn(
+        { error, campaign: name, step: entry.step },
+        'a step failed; trying again',
+      );
+    }
+  }
+
+  /** Looks at the pages of runs where no page is known to be free; ends those that have no page left to work on. */
+  async #inspect(): Promise<void> {
+    const { env } = this.#options;
+    const idle = [...this.entries.values()].filter(
+      (entry) => isPageStep(entry.step) && entry.claiming === 0 && !hasHint(entry),
+    );
+    for (let first = 0; first < idle.length; first += INSPECT_AT_ONCE) {
+      const batch = idle.slice(first, first + INSPECT_AT_ONCE);
+      const sizes = batch.flatMap((entry) => (entry.run === undefined ? [] : [sizeOf(entry.run)]));
+      const found = await lookAtPages(env.store, sizes, env.serverNow());
+      for (const entry of batch) {
+        const pages = found.get(entry.ref.runId);
+        if (pages === undefined) continue;
+        Object.assign(entry.hints, { pending: pages.pending, due: pages.due, behind: pages.behind });
+        if (!pages.unfinished && entry.holds.size === 0) await this.#alone(entry, () => this.#end(entry));
+      }
+    }
+  }
+
+  async #end(entry: OpenRun): Promise<void> {
+    if (entry.run === undefined) return;
+    const answer = await endRun(this.#options.steps, entry.campaign, entry.run);
+    if (answer === 'ended') this.entries.delete(entry.ref.runId);
+    else if (answer === 'orders-behind') entry.hints.behind = true;
+    else entry.stale = true;
+  }
+}
+
+function newOpenRun(campaign: OpenCampaign, ref: OpenRunRef): OpenRun {
+  return {
+    campaign,
+    ref,
+    run: undefined,
+    step: 'wait',
+    stale: false,
+    held: undefined,
+    holds: new Set(),
+    claiming: 0,
+    hints: { due: false, behind: false, pending: true },
+    lastServed: Number.NEGATIVE_INFINITY,
+  };
+}

@@ -1,0 +1,195 @@
+/**
+ * The events of a scheduler and the bus that hands them to listeners. Invariant: a listener can do no harm, whatever it
+ * throws or rejects with is logged and changes nothing.
+ *
+ * Every event fires after the change it tells of is durable, in the process that made the change, and at most once: a
+ * process that dies between the two tells nobody. So events are for showing and measuring; what must not be missed is
+ * read from the database.
+ */
+
+import type { CampaignStatus } from './core/campaign-machine.ts';
+import type { Counts } from './core/ledger-page.ts';
+import type { Logger } from './logger.ts';
+import type { RunReport } from './store/documents.ts';
+
+export interface CampaignRef {
+  readonly id: string;
+  readonly name: string;
+}
+
+export interface RunRef {
+  readonly id: string;
+  /** `once`, the nominal instant of a recurring campaign, or `manual:<id>`. */
+  readonly occurrence: string;
+}
+
+/** Why a status is, as kept with the campaign. */
+export interface EventReason {
+  readonly code: string;
+  readonly detail?: string;
+  /** Who: `user`, `scheduler`, or what the caller gave. */
+  readonly by: string;
+}
+
+/** Where one recipient of a run stands. */
+export interface DeliveryEvent {
+  readonly recipientId: string;
+  readonly state: 'sent' | 'failed' | 'skipped' | 'unknown' | 'retrying';
+  /** Hand-overs begun so far. */
+  readonly attempts: number;
+  /** When it came to this. */
+  readonly at: Date;
+  readonly providerId?: string;
+  readonly code?: string;
+  readonly reason?: string;
+  /** Of a retrying one: not before this instant. */
+  readonly dueAt?: Date;
+}
+
+export interface DeliveryPayload {
+  readonly campaign: CampaignRef;
+  readonly run: RunRef;
+  readonly delivery: DeliveryEvent;
+}
+
+export interface PagePayload {
+  readonly campaign: CampaignRef;
+  readonly run: RunRef;
+  /** Number of the page within the run, from 0. */
+  readonly page: number;
+}
+
+export interface WorkerPayload {
+  readonly workerId: string;
+}
+
+export interface EventMap {
+  /** Created, rescheduled or taken from draft: the campaign is stored with its time. */
+  'campaign:scheduled': { readonly campaign: CampaignRef; readonly sendAt: Date };
+  /** The run is open. Sends may begin before listeners hear of it. `lateMs` is set when recovery found it overdue. */
+  'campaign:started': { readonly campaign: CampaignRef; readonly run: RunRef; readonly lateMs?: number };
+  /** No new send starts; those in flight in this or another worker still end. */
+  'campaign:paused': { readonly campaign: CampaignRef; readonly reason?: EventReason };
+  /** The status before the pause is back. */
+  'campaign:resumed': { readonly campaign: CampaignRef; readonly status: CampaignStatus };
+  /** The books are closed: the report is a recount of every recipient. */
+  'campaign:completed': { readonly campaign: CampaignRef; readonly run: RunRef; readonly report: RunReport };
+  /** The campaign cannot go on, for example because its audience could not be read. */
+  'campaign:failed': { readonly campaign: CampaignRef; readonly run?: RunRef; readonly reason: EventReason };
+  /** The order to cancel is stored; pages that are held apply it within moments. */
+  'campaign:cancelled': { readonly campaign: CampaignRef; readonly reason?: EventReason };
+  /** Recovery gave the campaign an alarm, resumed it or started it late; that write is durable. */
+  'campaign:recovered': {
+    readonly campaign: CampaignRef;
+    readonly status: CampaignStatus;
+    /** What recovery did, for example `resume`. */
+    readonly action: string;
+  };
+  /** How far the run is, from the counts of its pages. What is in memory of a worker is not in it yet. */
+  'campaign:progress': {
+    readonly campaign: CampaignRef;
+    readonly run: RunRef;
+    readonly total: number;
+    readonly counts: Readonly<Counts>;
+  };
+  /** The messenger took it over and the ledger says so. */
+  'delivery:sent': DeliveryPayload;
+  /** Recorded as failed: permanently, or after the last attempt. */
+  'delivery:failed': DeliveryPayload;
+  /** Recorded as skipped, by the messenger or by a cancellation. */
+  'delivery:skipped': DeliveryPayload;
+  /** Recorded as unknown: it may have left. */
+  'delivery:unknown': DeliveryPayload;
+  /** Recorded for another attempt at `delivery.dueAt`. */
+  'delivery:retrying': DeliveryPayload;
+  /** This worker holds a page whose holder showed no sign of life. */
+  'page:taken-over': PagePayload & { readonly fromWorkerId: string; readonly unsettled: number };
+  /** Holders of this page died `deaths` times in a row: nobody takes it until a person releases it. */
+  'page:parked': PagePayload & { readonly deaths: number };
+  /** This process has told the others that it lives. */
+  'worker:started': WorkerPayload;
+  /** Sends have ended or been given up, outcomes are recorded, pages given back. */
+  'worker:stopped': WorkerPayload;
+}
+
+export type EventName = keyof EventMap;
+export type EventListener<Name extends EventName> = (payload: EventMap[Name]) => unknown;
+
+interface Entry {
+  readonly listener: (payload: never) => unknown;
+  readonly once: boolean;
+}
+
+export class EventBus {
+  readonly #logger: Logger;
+  /** The lists are replaced, never changed, so that `emit` goes through the list it found. */
+  readonly #entries = new Map<EventName, readonly Entry[]>();
+
+  constructor(logger: Logger) {
+    this.#logger = logger;
+  }
+
+  /** Calls `listener` at every event of this name. Returns a function that ends it. */
+  on<Name extends EventName>(name: Name, listener: EventListener<Name>): () => void {
+    return this.#add(name, { listener, once: false });
+  }
+
+  /** Calls `listener` at the next event of this name only. Returns a function that ends it earlier. */
+  once<Name extends EventName>(name: Name, listener: EventListener<Name>): () => void {
+    return this.#add(name, { listener, once: true });
+  }
+
+  /** Ends one registration of `listener`, the latest first. Nothing happens when there is none. */
+  off<Name extends EventName>(name: Name, listener: EventListener<Name>): void {
+    const entry = this.#entries.get(name)?.findLast((candidate) => candidate.listener === listener);
+    if (entry !== undefined) this.#remove(name, entry);
+  }
+
+  /** Does anybody listen? Ask before building the payload of an event that fires thousands of times a second. */
+  has(name: EventName): boolean {
+    return this.#entries.has(name);
+  }
+
+  /** Calls every listener in the order of registration. Never throws and waits for nobody. */
+  emit<Name extends EventName>(name: Name, payload: EventMap[Name]): void {
+    const entries = this.#entries.get(name);
+    if (entries === undefined) return;
+    for (const entry of entries) {
+      if (entry.once && !this.#remove(name, entry)) continue; // a listener emitted the same event and used it up
+      try {
+        const result = (entry.listener as EventListener<Name>)(payload);
+        if (isThenable(result)) result.then(undefined, (error: unknown) => this.#report(name, error));
+      } catch (error) {
+        this.#report(name, error);
+      }
+    }
+  }
+
+  #add(name: EventName, entry: Entry): () => void {
+    this.#entries.set(name, [...(this.#entries.get(name) ?? []), entry]);
+    return () => {
+      this.#remove(name, entry);
+    };
+  }
+
+  #remove(name: EventName, entry: Entry): boolean {
+    const entries = this.#entries.get(name) ?? [];
+    if (!entries.includes(entry)) return false;
+    const left = entries.filter((other) => other !== entry);
+    if (left.length === 0) this.#entries.delete(name);
+    else this.#entries.set(name, left);
+    return true;
+  }
+
+  #report(name: EventName, error: unknown): void {
+    try {
+      this.#logger.error({ event: name, error }, 'a listener failed; nothing else is affected');
+    } catch {
+      // A logger that throws has nobody to tell it to.
+    }
+  }
+}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function';
+}

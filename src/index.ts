@@ -1,0 +1,35 @@
+/** The whole public API on one screen. */
+export type { AudienceOfSource } from './audience-input.ts';
+export type { CampaignInput, RetryInput } from './campaign-input.ts';
+export type { Campaign } from './campaign-view.ts';
+export type { By, Campaigns, Progress, ResolveUnknownOptions, RetryFailedOptions } from './campaigns.ts';
+export { type Clock, systemClock } from './clock.ts';
+export { type AudienceRows, type AudienceSource, DEFAULTS, type SchedulerOptions } from './config.ts';
+export type { CampaignStatus, RunStatus } from './core/campaign-machine.ts';
+export type { Counts, DeliveryState } from './core/ledger-page.ts';
+export type { Resolution } from './core/orders.ts';
+export type { AudienceRow } from './core/recipient.ts';
+export type { OnUnknown } from './core/settlement.ts';
+export type { Delivery, DeliveryList, ListDeliveriesOptions } from './deliveries.ts';
+export type { Audit } from './delivery/books.ts';
+export { CampaignSchedulerError, type ErrorCode, type Problem, ValidationError } from './errors.ts';
+export type { DeliveryEvent, EventListener, EventMap, EventName } from './events.ts';
+export { type CampaignRouterOptions, createCampaignRouter, type RouterAction } from './http/router.ts';
+export { type Logger, type LogLevel, lineLogger } from './logger.ts';
+export { type DryRunOptions, dryRunMessenger } from './messengers/dry-run.ts';
+export {
+  type Content,
+  DeliveryError,
+  type FailureKind,
+  type Message,
+  type Messenger,
+  type Recipient,
+  type Reconciliation,
+  type SendContext,
+  type SendResult,
+} from './messengers/messenger.ts';
+export { smtpMessenger } from './messengers/smtp.ts';
+export type { SmtpMessengerOptions } from './messengers/smtp-options.ts';
+export { type CampaignScheduler, startCampaignScheduler } from './scheduler.ts';
+export type { RecoveredCampaign, RecoveryReport, SkippedCampaign } from './services/recovery.ts';
+export type { RunReport, StatusReason } from './store/documents.ts';

@@ -1,0 +1,101 @@
+/**
+ * Building blocks for checking what people pass in: schemas whose messages all read "Expected … to be …, got …", and the
+ * list of every problem of one input. Invariant: a message shows a wrong value only where that value cannot be a secret.
+ */
+
+import { z } from 'zod';
+import { kindOf } from './core/plain-data.ts';
+import type { Problem } from './errors.ts';
+import { suggest } from './suggestion.ts';
+
+/** ``Expected `pageSize` to be an integer from 10 to 1000, got `0` (number)``. */
+export function expectation(path: string, what: string, value: unknown): string {
+  return `Expected \`${path}\` to be ${what}, got ${got(value)}`;
+}
+
+/** A wrong value for a message: short simple values are shown with their type, anything else is only named. */
+export function got(value: unknown): string {
+  if (value === undefined) return 'nothing';
+  if (typeof value === 'number' || typeof value === 'boolean') return `\`${value}\` (${typeof value})`;
+  if (typeof value === 'string') {
+    if (value.includes('://')) return 'a string';
+    return value.length <= 80 ? `\`${value}\` (string)` : `a string of ${value.length} characters`;
+  }
+  return kindOf(value);
+}
+
+/** For schemas: the message is made when the full path is known. */
+export function expecting(what: string): { error: (issue: z.core.$ZodRawIssue) => string } {
+  return { error: (issue) => expectation(z.core.toDotPath(issue.path ?? []), what, issue.input) };
+}
+
+export function integer(least: number, most: number): z.ZodInt {
+  const message = expecting(`an integer from ${least} to ${most}`);
+  return z.int(message).min(least, message).max(most, message);
+}
+
+export function flag(): z.ZodBoolean {
+  return z.boolean(expecting('true or false'));
+}
+
+/** An optional map of parts by name; names are 1 to 64 of `A-Z a-z 0-9 _ -`. */
+export function named<T>(part: z.ZodType<T>): z.ZodDefault<z.ZodRecord<z.ZodString, z.ZodType<T>>> {
+  const name = z.string().regex(/^[A-Za-z0-9_-]{1,64}$/);
+  return z.record(name, part, expecting('an object of names and values')).default({});
+}
+
+/** Any value that `fits`, unchanged and not copied. */
+export function fitting<T>(what: string, fits: (value: unknown) => boolean): z.ZodType<T> {
+  return z.custom<T>(fits, expecting(what));
+}
+
+/** Any value for which `problemOf` has nothing to say; what it says is the message. */
+export function unobjectionable<T>(
+  problemOf: (value: unknown, path: string) => string | undefined,
+): z.ZodType<T> {
+  return z.custom<T>((value) => problemOf(value, '') === undefined, {
+    error: (issue) => problemOf(issue.input, z.core.toDotPath(issue.path ?? [])),
+  });
+}
+
+/** True for an object with a method, or a function property, of this name. */
+export function hasMethod(value: unknown, name: string): boolean {
+  return typeof value === 'object' && value !== null && typeof Reflect.get(value, name) === 'function';
+}
+
+/**
+ * Every problem of a refused input, one a path, in the order of the schema.
+ *
+ * @param what what the input is, for messages: `options` or `a campaign`
+ * @param knownKeys the keys that exist at each path (`''` is the top), for suggestions
+ */
+export function problemsOf(
+  error: z.ZodError,
+  what: string,
+  knownKeys: Readonly<Record<string, readonly string[]>>,
+): Problem[] {
+  const problems = new Map<string, Problem>();
+  for (const issue of error.issues) {
+    const path = z.core.toDotPath(issue.path);
+    if (issue.code === 'unrecognized_keys') {
+      for (const key of issue.keys) {
+        const full = path === '' ? key : `${path}.${key}`;
+        problems.set(full, { path: full, message: unknownKey(key, full, knownKeys[path] ?? []) });
+      }
+    } else if (issue.code === 'invalid_key') {
+      const message = `Expected the name \`${path}\` to end in 1 to 64 of A-Z a-z 0-9 _ -`;
+      problems.set(path, { path, message });
+    } else if (path === '') {
+      problems.set('', { path: '(input)', message: `Expected ${what} to be an object with named values` });
+    } else if (!problems.has(path)) {
+      problems.set(path, { path, message: issue.message });
+    }
+  }
+  return [...problems.values()];
+}
+
+/** ``Unknown key `pagesize`. Did you mean `pageSize`?`` */
+export function unknownKey(key: string, full: string, known: readonly string[]): string {
+  const best = suggest(key, known);
+  return `Unknown key \`${full}\`${best === undefined ? `. Known keys: ${known.join(', ')}` : `. Did you mean \`${best}\`?`}`;
+}

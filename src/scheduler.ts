@@ -1,0 +1,326 @@
+/**
+ * Builds, starts and stops the parts in order; the only place that wires them. Invariant: a start that fails leaves nothing
+ * running; a stop takes no more work first, lets sends end, records, gives pages back, and closes last.
+ */
+import { randomUUID } from 'node:crypto';
+import { createRequire } from 'node:module';
+import { Campaigns } from './campaigns.ts';
+import { type ResolvedOptions, resolveOptions, type SchedulerOptions } from './config.ts';
+import { adoptForeignCampaign, type CreationOptions } from './create-campaign.ts';
+import type { HoldEnvironment } from './delivery/hold-environment.ts';
+import { RunFreezer } from './delivery/run-freezer.ts';
+import { RunSharing } from './delivery/run-sharing.ts';
+import { CampaignSchedulerError } from './errors.ts';
+import { type DeliveryEvent, EventBus, type EventListener, type EventName } from './events.ts';
+import { processBulkCampaign } from './jobs/process-bulk-campaign.ts';
+import { BULK_ALARM, RECURRING_ALARM } from './queue/alarm.ts';
+import { type Alarms, createAlarms } from './queue/alarms.ts';
+import { createServerClock, type ServerClock } from './server-clock.ts';
+import { createClaimWatch } from './services/claim-watch.ts';
+import type { Duty } from './services/duty.ts';
+import { createHeartbeat, type Heartbeat } from './services/heartbeat.ts';
+import { createRecovery, type Recovery, type RecoveryReport } from './services/recovery.ts';
+import { createSweeper } from './services/sweeper.ts';
+import { onSignals } from './signals.ts';
+import { failCampaign, readCampaign } from './store/campaigns.ts';
+import type { RunDoc } from './store/documents.ts';
+import { createJournal, type Journal } from './store/journal.ts';
+import { defineModels, type Models } from './store/models.ts';
+import { openStore, type Store } from './store/store.ts';
+import { serverTime } from './store/workers.ts';
+
+const { version: VERSION } = createRequire(import.meta.url)('../package.json') as { version: string };
+
+export interface CampaignScheduler {
+  /** Random per start of the process. */
+  readonly workerId: string;
+  readonly campaigns: Campaigns;
+  /** mongoose models of campaigns and runs on this scheduler's connection, for reading and for extending by own fields. */
+  readonly models: Models;
+  /** Calls `listener` after what the event tells is durable. Returns a function that ends it. A listener can do no harm. */
+  on<Name extends EventName>(name: Name, listener: EventListener<Name>): () => void;
+  once<Name extends EventName>(name: Name, listener: EventListener<Name>): () => void;
+  off<Name extends EventName>(name: Name, listener: EventListener<Name>): void;
+  /** A full pass of recovery over all scheduled and processing campaigns; joins one that is under way in the cluster. */
+  recover(): Promise<RecoveryReport>;
+  /** Takes no more work, lets sends end (at most `timeoutMs`, default `stopTimeoutMs`), records, gives back, closes. */
+  stop(options?: { readonly timeoutMs?: number }): Promise<void>;
+}
+
+/**
+ * Connects, makes indexes, starts the worker and its recovery in the background, and resolves.
+ * @throws ValidationError `invalid_options`; CampaignSchedulerError `mongo_unreachable`, `mongo_auth`, `index_conflict`.
+ */
+export async function startCampaignScheduler(options: SchedulerOptions): Promise<CampaignScheduler> {
+  const resolved = resolveOptions(options);
+  const store = await openStore(resolved);
+  try {
+    const scheduler = new Scheduler(resolved, store);
+    await scheduler.start();
+    return scheduler;
+  } catch (error) {
+    await store.close().catch(() => undefined);
+    throw error;
+  }
+}
+
+class Scheduler implements CampaignScheduler {
+  readonly workerId = randomUUID();
+  readonly campaigns: Campaigns;
+  readonly models: Models;
+  readonly #options: ResolvedOptions;
+  readonly #store: Store;
+  readonly #serverClock: ServerClock;
+  readonly #events: EventBus;
+  readonly #journal: Journal;
+  readonly #alarms: Alarms;
+  readonly #freezer: RunFreezer;
+  readonly #sharing: RunSharing;
+  readonly #heartbeat: Heartbeat;
+  readonly #recovery: Recovery;
+  readonly #duties: readonly Duty[];
+  #background: Promise<unknown> = Promise.resolve();
+  #stopped: Promise<void> | undefined;
+  #closed = false;
+  #forgetSignals: () => void = () => undefined;
+
+  constructor(options: ResolvedOptions, store: Store) {
+    this.#options = options;
+    this.#store = store;
+    const { clock, logger, random } = options;
+    const { workerId } = this;
+    const serverClock = createServerClock(clock);
+    const serverNow = (): Date => serverClock.now();
+    const events = new EventBus(logger);
+    const journal = createJournal(store, workerId, logger, serverNow);
+    // Only a worker looks for work: a process that serves the API must not begin to send because of an order.
+    const nudge = (): void => (options.worker ? this.#sharing.nudge() : undefined);
+    const shared = { store, serverNow, journal, events, logger };
+    const alarms = createAlarms({
+      db: store.db,
+      collectionName: store.alarmsName,
+      workerId,
+      logger,
+      clock,
+      processEveryMs: options.processEveryMs,
+      lockLifetimeMs: options.lockLifetimeMs,
+      serverNow,
+      handlers: {
+        [BULK_ALARM]: (campaignId) => processBulkCampaign({ ...shared, nudge }, campaignId),
+        [RECURRING_ALARM]: async () => null, // reserved
+      },
+    });
+    const env: HoldEnvironment = {
+      store,
+      clock,
+      serverNow,
+      random,
+      logger,
+      workerId,
+      claimTtlMs: options.claimTtlMs,
+      claimMarginMs: options.claimMarginMs,
+      sendTimeoutMs: options.sendTimeoutMs,
+      stopped: () => this.#closed,
+      wantsDeliveries: () => DELIVERY_EVENTS.some((name) => events.has(name)),
+      onRecorded: (run, deliveries) => emitDeliveries(events, run, deliveries),
+    };
+    const creation: CreationOptions = { store, options, workerId, serverNow };
+
+    this.#serverClock = serverClock;
+    this.#events = events;
+    this.#journal = journal;
+    this.#alarms = alarms;
+    this.#freezer = new RunFreezer({
+      ...env,
+      pageSize: options.pageSize,
+      sources: options.audiences,
+      onChange: nudge,
+      onFrozen: (run, { total, duplicates, rejected }) =>
+        journal.write({
+          campaignId: run.campaignId,
+          runId: run._id,
+          kind: 'audience-frozen',
+          detail: { recipients: total, duplicates, rejected: rejected.count, rejections: rejected.first },
+        }),
+      onFailed: (run, detail) => this.#freezingFailed(run, detail),
+    });
+    this.#sharing = new RunSharing({
+      env,
+      steps: {
+        ...shared,
+        onClosed: async (campaignId) => {
+          await alarms.wake(BULK_ALARM, campaignId, serverNow());
+        },
+      },
+      freezer: this.#freezer,
+      messengers: options.messengers,
+      pollMs: options.pollMs,
+      pageSize: options.pageSize,
+      maxPagesBytes: options.maxPagesBytes,
+      onParked: (run, page) => this.#parked(run, page),
+    });
+    this.campaigns = new Campaigns({ ...creation, alarms, journal, events, logger, nudge });
+    this.models = defineModels(store);
+    this.#heartbeat = createHeartbeat({
+      store,
+      clock,
+      serverClock,
+      logger,
+      workerId,
+      version: VERSION,
+      heartbeatMs: options.heartbeatMs,
+      messengers: Object.entries(options.messengers).map(([name, messenger]) => ({
+        name,
+        idempotent: messenger.idempotent !== undefined && messenger.idempotent !== false,
+        reconciles: messenger.reconcile !== undefined,
+      })),
+      sources: Object.keys(options.audiences),
+      pagesHeld: () => this.#sharing.pagesHeld,
+    });
+    this.#recovery = createRecovery({
+      ...shared,
+      alarms,
+      clock,
+      workerId,
+      heartbeatMs: options.heartbeatMs,
+      recoverEveryMs: options.recoverEveryMs,
+      adopt: (head) => adoptForeignCampaign(creation, head),
+      nudge,
+    });
+    this.#duties = [
+      this.#heartbeat,
+      createClaimWatch({ env, sharing: this.#sharing, journal, events }),
+      this.#recovery,
+      createSweeper({ store, clock, logger, workerId }),
+    ];
+  }
+
+  async start(): Promise<void> {
+    const { logger, worker, handleSignals } = this.#options;
+    await this.#serverClock.measure(() => serverTime(this.#store));
+    await this.#alarms.ensureIndexes();
+    if (!this.#store.replicaSet) {
+      logger.info(
+        {},
+        'MongoDB is a standalone server: everything works, but nothing survives the loss of its disk; a replica set does',
+      );
+    }
+    if (worker) await this.#startWorker();
+    if (handleSignals) {
+      this.#forgetSignals = onSignals({
+        stop: () => this.stop(),
+        force: () => this.#sharing.force(),
+        logger,
+      });
+    }
+  }
+
+  async #startWorker(): Promise<void> {
+    const { logger } = this.#options;
+    await this.#heartbeat.announce('running');
+    await this.#alarms.start();
+    this.#sharing.start();
+    for (const duty of this.#duties) duty.start();
+    this.#background = this.#recovery.recover({ atBoot: true }).catch((error: unknown) => {
+      if (this.#stopped === undefined)
+        logger.warn({ error }, 'recovery at start failed; it is tried again every now and then');
+    });
+    this.#events.emit('worker:started', { workerId: this.workerId });
+  }
+
+  on<Name extends EventName>(name: Name, listener: EventListener<Name>): () => void {
+    return this.#events.on(name, listener);
+  }
+  once<Name extends EventName>(name: Name, listener: EventListener<Name>): () => void {
+    return this.#events.once(name, listener);
+  }
+  off<Name extends EventName>(name: Name, listener: EventListener<Name>): void {
+    this.#events.off(name, listener);
+  }
+
+  recover(): Promise<RecoveryReport> {
+    if (this.#stopped !== undefined) {
+      return Promise.reject(new CampaignSchedulerError('stopped', 'This scheduler has been stopped.'));
+    }
+    return this.#recovery.recover();
+  }
+
+  stop(options: { readonly timeoutMs?: number } = {}): Promise<void> {
+    this.#stopped ??= this.#stop(options.timeoutMs ?? this.#options.stopTimeoutMs);
+    return this.#stopped;
+  }
+
+  async #stop(timeoutMs: number): Promise<void> {
+    const { logger, worker, messengers } = this.#options;
+    this.#forgetSignals();
+    if (worker) {
+      const alarmsStopped = this.#alarms.stop({ timeoutMs });
+      await Promise.all([this.#sharing.stop(timeoutMs), this.#freezer.stop(timeoutMs)]);
+      await alarmsStopped;
+      const ended = Promise.all([...this.#duties.map((duty) => duty.stop()), this.#background]);
+      // A database that is away must not hold up the stop for longer than the driver's patience.
+      await Promise.race([
+        ended,
+        new Promise((resolve) => this.#options.clock.schedule(timeoutMs, () => resolve(null))),
+      ]);
+      await this.#heartbeat.announce('stopped').catch((error: unknown) => {
+        logger.warn({ error }, 'the last sign of life could not be written');
+      });
+    }
+    for (const [name, messenger] of Object.entries(messengers)) {
+      try {
+        await messenger.close?.();
+      } catch (error) {
+        logger.warn({ error, messenger: name }, 'a messenger could not be closed');
+      }
+    }
+    this.#closed = true;
+    await this.#store.close();
+    this.#events.emit('worker:stopped', { workerId: this.workerId });
+    logger.info({}, 'stopped');
+  }
+
+  async #freezingFailed(run: RunDoc, detail: string): Promise<void> {
+    const { logger } = this.#options;
+    const reason = { code: 'freezing_failed', detail, at: this.#serverClock.now(), by: 'scheduler' };
+    const campaign = await readCampaign(this.#store, run.campaignId);
+    if (campaign === null || !(await failCampaign(this.#store, campaign, reason))) return;
+    logger.error({ campaign: run.name, detail }, 'campaign failed: its audience could not be frozen');
+    await this.#journal.write({
+      campaignId: run.campaignId,
+      runId: run._id,
+      kind: 'failed',
+      detail: { reason: detail },
+    });
+    this.#events.emit('campaign:failed', { campaign: campaignRef(run), run: runRef(run), reason });
+  }
+
+  async #parked(run: RunDoc, page: number): Promise<void> {
+    const { logger } = this.#options;
+    logger.error({ campaign: run.name, page }, 'a page was put aside: its holders died three times in a row');
+    await this.#journal.write({
+      campaignId: run.campaignId,
+      runId: run._id,
+      kind: 'page-parked',
+      detail: { page },
+    });
+    this.#events.emit('page:parked', { campaign: campaignRef(run), run: runRef(run), page, deaths: 3 });
+  }
+}
+
+const DELIVERY_EVENTS = [
+  'delivery:sent',
+  'delivery:failed',
+  'delivery:skipped',
+  'delivery:unknown',
+  'delivery:retrying',
+] as const;
+
+const campaignRef = (run: RunDoc) => ({ id: run.campaignId.toHexString(), name: run.name });
+const runRef = (run: RunDoc) => ({ id: run._id, occurrence: run.occurrence });
+
+function emitDeliveries(events: EventBus, run: RunDoc, deliveries: readonly DeliveryEvent[]): void {
+  for (const delivery of deliveries) {
+    events.emit(`delivery:${delivery.state}`, { campaign: campaignRef(run), run: runRef(run), delivery });
+  }
+}

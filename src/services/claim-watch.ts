@@ -1,0 +1,132 @@
+/**
+ * Watches every claim in the cluster that is not this process's own, and takes a page over when its holder has been silent
+ * for the holder's own time. What the holder had in flight gets the state that the campaign's `onUnknown` asks for, in the
+ * same write that takes the page.
+ */
+
+import { type Sighting, Watch } from '../core/liveness.ts';
+import { abandon, applyLateTruths } from '../core/settlement.ts';
+import { type HoldEnvironment, momentOf } from '../delivery/hold-environment.ts';
+import type { RunSharing } from '../delivery/run-sharing.ts';
+import type { EventBus } from '../events.ts';
+import { readAudiencePage } from '../store/audiences.ts';
+import type { Claim, RunDoc } from '../store/documents.ts';
+import type { Journal } from '../store/journal.ts';
+import { decodePage, readClaims, readPage, takeOverPage, type WatchedClaim } from '../store/ledger-pages.ts';
+import { readRun } from '../store/runs.ts';
+import { createDuty, type Duty } from './duty.ts';
+
+export interface ClaimWatchOptions {
+  readonly env: HoldEnvironment;
+  readonly sharing: RunSharing;
+  readonly journal: Journal;
+  readonly events: EventBus;
+}
+
+const WORKER_LOST = {
+  code: 'worker_lost',
+  reason: 'the worker was lost between the intent and the outcome: nobody knows whether it left',
+};
+
+export function createClaimWatch(options: ClaimWatchOptions): Duty {
+  const { env, sharing } = options;
+  const watch = new Watch();
+  return createDuty({
+    name: 'claim-watch',
+    everyMs: env.claimTtlMs / 4,
+    clock: env.clock,
+    logger: env.logger,
+    run: async () => {
+      let claims: WatchedClaim[];
+      const askedAt = env.clock.monotonic();
+      try {
+        claims = await readClaims(env.store, sharing.ownTokens);
+      } catch (error) {
+        watch.forget();
+        throw error;
+      }
+      const own = new Set(sharing.ownTokens); // those claimed while the query ran
+      const byPage = new Map(claims.map((claim) => [claim.pageId, claim]));
+      const dead = watch.look(
+        claims
+          .filter(({ claim }) => !own.has(claim.token))
+          .map(({ pageId, claim }) => ({ key: pageId, ...claim })),
+        askedAt,
+        env.clock.monotonic(),
+      );
+      for (const sighting of dead) {
+        const claim = byPage.get(sighting.key);
+        if (claim !== undefined) await sharing.whileTaking(() => takeOver(options, claim, sighting));
+      }
+    },
+  });
+}
+
+async function takeOver(
+  options: ClaimWatchOptions,
+  watched: WatchedClaim,
+  sighting: Sighting,
+): Promise<void> {
+  const { env, sharing } = options;
+  const { store, logger } = env;
+  const [document, run] = await Promise.all([readPage(store, watched.pageId), readRun(store, watched.runId)]);
+  const old = document?.claim;
+  if (document === null || run === null || old?.token !== sighting.token || old.seq !== sighting.seq) return;
+  const audience = await readAudiencePage(store, run.audienceId ?? '', document.n);
+  if (audience === null) {
+    logger.error(
+      { page: watched.pageId },
+      'the audience page of a ledger page is missing; it cannot be worked on',
+    );
+    return;
+  }
+
+  const page = decodePage(document, audience.recipients.length);
+  const sending = page.indices('sending');
+  // Nothing of a cancelled campaign goes out again.
+  const cancelled = run.orders.some((order) => order.kind === 'cancel');
+  const policy = cancelled && run.limits.onUnknown !== 'give-up' ? 'hold' : run.limits.onUnknown;
+  abandon(page, sending, old.token, policy, WORKER_LOST, env.serverNow().getTime());
+  applyLateTruths(page, document.late ?? []);
+  const entry = { token: old.token, recipients: sending, waitMs: old.sendTimeoutMs + env.claimMarginMs };
+  const claim: Claim = sharing.newClaim();
+  const claimedAt = momentOf(env.clock);
+  const taken = await takeOverPage(store, { pageId: watched.pageId, token: old.token, seq: old.seq }, claim, {
+    columns: page.columns(),
+    counts: page.counts,
+    details: page.takeChangedDetails(),
+    unsettled: [...(document.unsettled ?? []), ...(sending.length > 0 ? [entry] : [])],
+    orderNo: document.orderNo,
+    deaths: document.deaths + 1,
+  });
+  if (taken === null) return; // not dead after all, or another worker was first
+  sharing.adopt(taken, run, audience, claimedAt);
+  await tell(options, run, document.n, old, sending.length);
+}
+
+async function tell(
+  { env, journal, events }: ClaimWatchOptions,
+  run: RunDoc,
+  page: number,
+  old: Claim,
+  unsettled: number,
+): Promise<void> {
+  const campaign = { id: run.campaignId.toHexString(), name: run.name };
+  env.logger.warn(
+    { campaign: run.name, page, from: old.workerId, inFlight: unsettled },
+    'took over a page from a lost worker',
+  );
+  await journal.write({
+    campaignId: run.campaignId,
+    runId: run._id,
+    kind: 'page-taken-over',
+    detail: { page, fromWorkerId: old.workerId, inFlight: unsettled },
+  });
+  events.emit('page:taken-over', {
+    campaign,
+    run: { id: run._id, occurrence: run.occurrence },
+    page,
+    fromWorkerId: old.workerId,
+    unsettled,
+  });
+}

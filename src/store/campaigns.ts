@@ -1,0 +1,271 @@
+/**
+ * The campaigns: every write is guarded by what was read (status, rev), so two people, two workers or a person and a worker
+ * never undo each other. `null` or `false` means that the guard did not match: read again and decide anew.
+ */
+import { type Filter, ObjectId, type UpdateFilter } from 'mongodb';
+import type { CampaignStatus } from '../core/campaign-machine.ts';
+import type { Order } from '../core/orders.ts';
+import { type CampaignDoc, type OpenRunRef, SCHEMA_VERSION, type StatusReason } from './documents.ts';
+import { MAJORITY, type Store } from './store.ts';
+
+/** What a poll reads of a campaign that has an open run. */
+export type OpenCampaign = Pick<
+  CampaignDoc,
+  '_id' | 'name' | 'status' | 'messenger' | 'priority' | 'rev' | 'order' | 'openRuns' | 'schemaVersion'
+>;
+/** What recovery reads. Documents of another program may lack all but `_id` and `status`. */
+export type CampaignHead = Pick<CampaignDoc, '_id' | 'status'> &
+  Partial<
+    Pick<
+      CampaignDoc,
+      'name' | 'rev' | 'nextRunAt' | 'openRuns' | 'agendaJobId' | 'schemaVersion' | 'messenger'
+    >
+  >;
+
+const HEAD = {
+  name: 1,
+  status: 1,
+  rev: 1,
+  nextRunAt: 1,
+  openRuns: 1,
+  agendaJobId: 1,
+  schemaVersion: 1,
+  messenger: 1,
+};
+const OPEN = {
+  name: 1,
+  status: 1,
+  messenger: 1,
+  priority: 1,
+  rev: 1,
+  order: 1,
+  openRuns: 1,
+  schemaVersion: 1,
+};
+
+export const newId = (): ObjectId => new ObjectId();
+export const parseId = (id: string): ObjectId | undefined =>
+  /^[0-9a-f]{24}$/i.test(id) ? new ObjectId(id) : undefined;
+
+export async function insertCampaign(store: Store, campaign: CampaignDoc): Promise<void> {
+  await store.campaigns.insertOne(campaign);
+}
+
+export async function readCampaign(store: Store, id: ObjectId): Promise<CampaignDoc | null> {
+  return store.campaigns.findOne({ _id: id }, MAJORITY);
+}
+
+export async function listCampaigns(
+  store: Store,
+  filter: { status?: CampaignStatus; name?: string; after?: ObjectId },
+  limit: number,
+): Promise<CampaignDoc[]> {
+  return store.campaigns
+    .find(
+      {
+        ...(filter.status === undefined ? {} : { status: filter.status }),
+        ...(filter.name === undefined ? {} : { name: filter.name }),
+        ...(filter.after === undefined ? {} : { _id: { $gt: filter.after } }),
+      },
+      { ...MAJORITY, projection: { content: 0 } },
+    )
+    .sort({ _id: 1 })
+    .limit(limit)
+    .toArray();
+}
+
+/** All campaigns with an open run: one query a second for all of them together. */
+export async function openCampaigns(store: Store): Promise<OpenCampaign[]> {
+  return store.campaigns.find({ 'openRuns.0': { $exists: true } }, { projection: OPEN }).toArray();
+}
+
+export interface CampaignChange {
+  readonly status?: CampaignStatus;
+  readonly statusReason?: StatusReason;
+  readonly sendAt?: Date;
+  readonly order?: Order;
+  /** Opens a closed run again, because an order has to act on it. */
+  readonly reopen?: OpenRunRef;
+  readonly now: Date;
+}
+
+/** A change by a person. Filter: status and rev as read. */
+export async function changeCampaign(
+  store: Store,
+  read: Pick<CampaignDoc, '_id' | 'status' | 'rev'>,
+  change: CampaignChange,
+): Promise<CampaignDoc | null> {
+  const { status, statusReason, sendAt, order, reopen, now } = change;
+  const update: UpdateFilter<CampaignDoc> = {
+    $set: {
+      rev: read.rev + 1,
+      updatedAt: now,
+      ...(status === undefined ? {} : { status }),
+      ...(statusReason === undefined ? {} : { statusReason }),
+      ...(sendAt === undefined ? {} : { 'schedule.sendAt': sendAt, nextRunAt: sendAt }),
+      ...(order === undefined ? {} : { order }),
+    } as UpdateFilter<CampaignDoc>['$set'] & object,
+    ...(reopen === undefined ? {} : { $addToSet: { openRuns: reopen } }),
+    ...(statusReason === undefined && status !== undefined ? { $unset: { statusReason: '' } } : {}),
+  };
+  return store.campaigns.findOneAndUpdate({ _id: read._id, status: read.status, rev: read.rev }, update, {
+    returnDocument: 'after',
+  });
+}
+
+/** Opens the run of a bulk campaign. Filter: still scheduled, rev as read. Nothing matched: opened, paused or cancelled. */
+export async function openBulkRun(
+  store: Store,
+  read: Pick<CampaignDoc, '_id' | 'rev'>,
+  run: OpenRunRef,
+  now: Date,
+): Promise<boolean> {
+  const result = await store.campaigns.updateOne(
+    { _id: read._id, status: 'scheduled', rev: read.rev },
+    { $set: { status: 'processing', nextRunAt: now, openRuns: [run], updatedAt: now } },
+  );
+  return result.matchedCount === 1;
+}
+
+/** A worker's own verdict on a campaign (freezing failed for good). Filter: still processing, rev as read. */
+export async function failCampaign(
+  store: Store,
+  read: Pick<CampaignDoc, '_id' | 'rev'>,
+  reason: StatusReason,
+): Promise<boolean> {
+  const result = await store.campaigns.updateOne(
+    { _id: read._id, status: 'processing', rev: read.rev },
+    { $set: { status: 'failed', statusReason: reason, updatedAt: reason.at } },
+  );
+  return result.matchedCount === 1;
+}
+
+/**
+ * Takes a run with closed books out of the campaign. Filter: the run is still open there, rev as read, and no order for it
+ * that the run has not had. A campaign in processing is completed by it; every other status stays.
+ */
+export async function closeRunOnCampaign(
+  store: Store,
+  read: Pick<CampaignDoc, '_id' | 'rev' | 'status'>,
+  run: { runId: string; orderNo: number },
+  now: Date,
+): Promise<boolean> {
+  const filter: Filter<CampaignDoc> = {
+    _id: read._id,
+    rev: read.rev,
+    status: read.status,
+    'openRuns.runId': run.runId,
+    $nor: [{ 'order.runId': run.runId, 'order.n': { $gt: run.orderNo } }],
+  };
+  const completed = read.status === 'processing';
+  const result = await store.campaigns.updateOne(filter, {
+    $pull: { openRuns: { runId: run.runId } },
+    $set: { updatedAt: now, ...(completed ? { status: 'completed' as const } : {}) },
+    ...(completed ? { $unset: { statusReason: '' } } : {}),
+  });
+  return result.matchedCount === 1;
+}
+
+/** Keeps the id of the campaigns' alarms true. */
+export async function setAgendaJobIds(
+  store: Store,
+  entries: readonly { id: ObjectId; agendaJobId: string }[],
+): Promise<void> {
+  if (entries.length === 0) return;
+  await store.campaigns.bulkWrite(
+    entries.map(({ id, agendaJobId }) => ({
+      updateOne: {
+        filter: { _id: id, agendaJobId: { $ne: agendaJobId } },
+        update: { $set: { agendaJobId } },
+      },
+    })),
+    { ordered: false },
+  );
+}
+
+/** Nothing is left to ring for. Filter: status and rev as read, so that a campaign woken meanwhile keeps its alarm's id. */
+export async function clearAgendaJobId(
+  store: Store,
+  read: Pick<CampaignDoc, '_id' | 'status' | 'rev'>,
+): Promise<void> {
+  await store.campaigns.updateOne(
+    { _id: read._id, status: read.status, rev: read.rev },
+    { $unset: { agendaJobId: '' } },
+  );
+}
+
+/** Recovery's look at all campaigns of one status (due before an instant), in batches, in the order of an index. */
+export async function* headBatches(
+  store: Store,
+  status: CampaignStatus,
+  dueBefore: Date | undefined,
+  size: number,
+): AsyncGenerator<CampaignHead[]> {
+  const filter = dueBefore === undefined ? { status } : { status, nextRunAt: { $lte: dueBefore } };
+  const order = dueBefore === undefined ? { status: 1, _id: 1 } : { status: 1, nextRunAt: 1 };
+  const cursor = store.campaigns
+    .find<CampaignHead>(filter, { projection: HEAD, ...MAJORITY })
+    .sort(order as Record<string, 1>)
+    .batchSize(size);
+  let batch: CampaignHead[] = [];
+  for await (const head of cursor) {
+    batch.push(head);
+    if (batch.length < size) continue;
+    yield batch;
+    batch = [];
+  }
+  if (batch.length > 0) yield batch;
+}
+
+/** The next campaigns of a status after a position, for a look that rolls over all of them. */
+export async function headsAfter(
+  store: Store,
+  status: CampaignStatus,
+  after: ObjectId | undefined,
+  limit: number,
+): Promise<CampaignHead[]> {
+  return store.campaigns
+    .find<CampaignHead>(
+      { status, _id: { $gt: after ?? FIRST_ID } }, // compared with ObjectIds only: other programs may use other ids
+      { projection: HEAD, ...MAJORITY },
+    )
+    .sort({ status: 1, _id: 1 })
+    .limit(limit)
+    .toArray();
+}
+
+export async function readHeadsById(store: Store, ids: readonly ObjectId[]): Promise<CampaignHead[]> {
+  return store.campaigns.find({ _id: { $in: [...ids] } }, { projection: HEAD, ...MAJORITY }).toArray();
+}
+
+const FIRST_ID = new ObjectId('000000000000000000000000');
+/** Other programs may use ids of any type. */
+export const hasObjectId = (head: { _id: unknown }): boolean => head._id instanceof ObjectId;
+export const isForeign = (head: { schemaVersion?: number }): boolean => head.schemaVersion === undefined;
+export const isNewer = (head: { schemaVersion?: number }): boolean =>
+  (head.schemaVersion ?? 0) > SCHEMA_VERSION;
+
+/** Makes a document that another program wrote ours. Filter: nobody has done so yet, status as read. */
+export async function adoptCampaign(
+  store: Store,
+  read: { _id: ObjectId; status: CampaignStatus },
+  fields: Omit<CampaignDoc, '_id' | 'name'>,
+): Promise<boolean> {
+  const result = await store.campaigns.updateOne(
+    { _id: read._id, status: read.status, schemaVersion: { $exists: false } },
+    { $set: fields },
+  );
+  return result.matchedCount === 1;
+}
+
+/** A raw document, as another program may have written it. */
+export async function readRaw(store: Store, id: ObjectId): Promise<Record<string, unknown> | null> {
+  return (await store.campaigns.findOne({ _id: id })) as Record<string, unknown> | null;
+}
+
+export async function namesAudience(store: Store, audienceId: string): Promise<boolean> {
+  return (
+    (await store.campaigns.countDocuments({ 'audience.audienceId': audienceId }, { limit: 1, ...MAJORITY })) >
+    0
+  );
+}

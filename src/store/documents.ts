@@ -1,0 +1,212 @@
+/** The documents in MongoDB, one type per collection. Every document carries `schemaVersion`; see `SCHEMA_VERSION`. */
+import type { ObjectId } from 'mongodb';
+import type { CampaignStatus, RunStatus } from '../core/campaign-machine.ts';
+import type { Counts, Detail } from '../core/ledger-page.ts';
+import type { Order } from '../core/orders.ts';
+import type { Recipient } from '../core/recipient.ts';
+import type { LateTruth, OnUnknown, Unsettled } from '../core/settlement.ts';
+
+/** Raised when a document changes its meaning. A worker that meets a newer one leaves it alone and says so. */
+export const SCHEMA_VERSION = 1;
+
+export interface StatusReason {
+  code: string;
+  detail?: string;
+  at: Date;
+  /** Who: `user`, `scheduler`, or what the caller gave. */
+  by: string;
+}
+
+export interface RunLimits {
+  concurrency: number;
+  retry: { maxAttempts: number; firstDelayMs: number; maxDelayMs: number };
+  onUnknown: OnUnknown;
+}
+
+export type AudienceSpec = { audienceId: string } | { source: string; params?: unknown };
+
+export interface OpenRunRef {
+  runId: string;
+  occurrence: string;
+}
+
+export interface CampaignDoc {
+  _id: ObjectId;
+  name: string;
+  status: CampaignStatus;
+  statusReason?: StatusReason;
+  /** Grows with every change by a person or by recovery, never with progress. */
+  rev: number;
+  order?: Order;
+  schedule: { sendAt: Date | null };
+  /** When it is to be started; the instant of opening once it has been. */
+  nextRunAt: Date | null;
+  /** Not empty until the books of the run are closed, whatever the status. */
+  openRuns: OpenRunRef[];
+  audience: AudienceSpec;
+  messenger: string;
+  content: Record<string, unknown>;
+  limits: RunLimits;
+  priority: number;
+  metadata?: Record<string, unknown>;
+  agendaJobId?: string;
+  createdAt: Date;
+  updatedAt: Date;
+  schemaVersion: number;
+}
+
+/** The closed books of a run. */
+export interface RunReport {
+  total: number;
+  sent: number;
+  failed: number;
+  skipped: number;
+  unknown: number;
+  duplicates: number;
+  rejected: number;
+  startedAt: Date;
+  finishedAt: Date;
+}
+
+export interface RunDoc {
+  /** `campaignId:occurrence` */
+  _id: string;
+  campaignId: ObjectId;
+  occurrence: string;
+  status: RunStatus;
+  /** Number of the last order copied down from the campaign. */
+  orderNo: number;
+  orders: Order[];
+  name: string;
+  messenger: string;
+  content: Record<string, unknown>;
+  limits: RunLimits;
+  audience: AudienceSpec;
+  audienceId?: string;
+  pages?: number;
+  total?: number;
+  duplicates?: number;
+  rejected?: number;
+  /** Number of the freezing attempts that no longer count: a person resumed after them. */
+  freezeBase: number;
+  progress?: { counts: Counts; at: Date };
+  report?: RunReport;
+  openedAt: Date;
+  /** How late it was opened, when recovery found it overdue. */
+  lateMs?: number;
+  schemaVersion: number;
+}
+
+export type AudienceState = 'freezing' | 'ready' | 'failed' | 'dead';
+
+export interface Rejection {
+  /** Position in the source, from 0. */
+  row: number;
+  reason: string;
+}
+
+export interface AudienceDoc {
+  /** `runId:attempt` of a source, random of a list. */
+  _id: string;
+  owner: { kind: 'create' } | { kind: 'run'; runId: string; attempt: number };
+  state: AudienceState;
+  lease: { token: string; seq: number; workerId: string; ttlMs: number };
+  pages: number;
+  total: number;
+  duplicates: number;
+  rejected: { count: number; first: Rejection[] };
+  error?: string;
+  /** Server time of the last sign of life of whoever freezes it. */
+  touchedAt: Date;
+  /** Of a dead one: its pages were deleted once. */
+  swept?: boolean;
+  schemaVersion: number;
+}
+
+export interface AudiencePageDoc {
+  /** `audienceId:n` */
+  _id: string;
+  audienceId: string;
+  n: number;
+  timezone?: string;
+  recipients: Recipient[];
+  /** Size of the recipients in bytes, about. */
+  bytes: number;
+  schemaVersion: number;
+}
+
+export interface Claim {
+  token: string;
+  seq: number;
+  workerId: string;
+  ttlMs: number;
+  sendTimeoutMs: number;
+}
+
+export type PageStatus = 'pending' | 'claimed' | 'waiting' | 'done' | 'parked';
+
+export interface LedgerPageDoc {
+  /** `runId:n` */
+  _id: string;
+  runId: string;
+  n: number;
+  status: PageStatus;
+  orderNo: number;
+  claim?: Claim;
+  states?: string;
+  at?: Uint8Array;
+  attempts?: Uint8Array;
+  generations?: Uint8Array;
+  details?: Record<string, Detail>;
+  counts?: Counts;
+  unsettled?: Unsettled[];
+  late?: LateTruth[];
+  dueAt?: Date;
+  /** Holders that died in a row without recording an outcome. */
+  deaths: number;
+  schemaVersion: number;
+}
+
+export interface WorkerDoc {
+  /** The worker id, random per start. */
+  _id: string;
+  host: string;
+  pid: number;
+  /** When the process started, as its machine tells it: process ids are used again. */
+  processStartedAt: string;
+  version: string;
+  /** What other processes must know of a messenger to create campaigns for it. */
+  messengers: { name: string; idempotent: boolean; reconciles: boolean }[];
+  sources: string[];
+  state: 'running' | 'stopping' | 'stopped';
+  startedAt: Date;
+  /** Server time. */
+  heartbeatAt: Date;
+  pagesHeld: number;
+  schemaVersion: number;
+}
+
+export interface LeaseDoc {
+  _id: string;
+  holder: string;
+  token: string;
+  /** Server time. */
+  expiresAt: Date;
+  report?: unknown;
+  schemaVersion: number;
+}
+
+export interface JournalDoc {
+  _id?: ObjectId;
+  at: Date;
+  campaignId: ObjectId | null;
+  runId?: string;
+  kind: string;
+  detail?: Record<string, unknown>;
+  workerId: string;
+  schemaVersion: number;
+}
+
+export const runIdOf = (campaignId: ObjectId, occurrence: string): string =>
+  `${campaignId.toHexString()}:${occurrence}`;
+export const pageIdOf = (ownerId: string, n: number): string => `${ownerId}:${n}`;

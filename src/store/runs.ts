@@ -1,0 +1,166 @@
+/**
+ * The runs. A run is inserted under its own key (a second insert is a no-op) and moves by guarded writes only; its orders
+ * are copied down from the campaign by whoever sees that one is missing.
+ */
+import type { Order } from '../core/orders.ts';
+import {
+  type CampaignDoc,
+  type OpenRunRef,
+  type RunDoc,
+  type RunReport,
+  runIdOf,
+  SCHEMA_VERSION,
+} from './documents.ts';
+import { isDuplicateKey, MAJORITY, type Store } from './store.ts';
+
+/** The run of a campaign, with its own copy of content and limits. */
+export function newRun(campaign: CampaignDoc, run: OpenRunRef, now: Date): RunDoc {
+  const sendAt = campaign.schedule.sendAt;
+  const lateMs = sendAt === null ? 0 : now.getTime() - sendAt.getTime();
+  return {
+    _id: run.runId,
+    campaignId: campaign._id,
+    occurrence: run.occurrence,
+    status: 'freezing',
+    orderNo: 0,
+    orders: [],
+    name: campaign.name,
+    messenger: campaign.messenger,
+    content: campaign.content,
+    limits: campaign.limits,
+    audience: campaign.audience,
+    freezeBase: 0,
+    openedAt: now,
+    ...(lateMs > 60_000 ? { lateMs } : {}),
+    schemaVersion: SCHEMA_VERSION,
+  };
+}
+
+/** Inserts a run. False: somebody did before. */
+export async function insertRun(store: Store, run: RunDoc): Promise<boolean> {
+  try {
+    await store.runs.insertOne(run);
+    return true;
+  } catch (error) {
+    if (isDuplicateKey(error)) return false;
+    throw error;
+  }
+}
+
+export async function readRuns(store: Store, runIds: readonly string[]): Promise<RunDoc[]> {
+  if (runIds.length === 0) return [];
+  return store.runs.find({ _id: { $in: [...runIds] } }, MAJORITY).toArray();
+}
+
+/** As `readRuns`, without the content: what may have changed since a run was read whole. */
+export async function refreshRuns(
+  store: Store,
+  runIds: readonly string[],
+): Promise<Omit<RunDoc, 'content'>[]> {
+  if (runIds.length === 0) return [];
+  return store.runs
+    .find({ _id: { $in: [...runIds] } }, { ...MAJORITY, projection: { content: 0 } })
+    .toArray();
+}
+
+export async function readRun(store: Store, runId: string): Promise<RunDoc | null> {
+  return store.runs.findOne({ _id: runId }, MAJORITY);
+}
+
+export async function findRun(
+  store: Store,
+  campaignId: CampaignDoc['_id'],
+  occurrence: string,
+): Promise<RunDoc | null> {
+  return store.runs.findOne({ _id: runIdOf(campaignId, occurrence) }, MAJORITY);
+}
+
+/** Copies an order down. Filter: the run has not had it. `reopen`: its pages must send, so a finished run sends again. */
+export async function copyOrder(store: Store, order: Order, reopen: boolean): Promise<RunDoc | null> {
+  const copied = await store.runs.findOneAndUpdate(
+    {
+      _id: order.runId,
+      orderNo: { $lt: order.n },
+      ...(reopen ? { status: { $in: ['sending', 'freezing'] } } : {}),
+    },
+    { $set: { orderNo: order.n }, $push: { orders: order } },
+    { returnDocument: 'after' },
+  );
+  if (copied !== null || !reopen) return copied;
+  return store.runs.findOneAndUpdate(
+    { _id: order.runId, orderNo: { $lt: order.n }, status: { $in: ['finished', 'failed'] } },
+    { $set: { orderNo: order.n, status: 'sending' }, $push: { orders: order } },
+    { returnDocument: 'after' },
+  );
+}
+
+/** Adopts a frozen audience. Filter: still freezing (a cancelled run adopts nothing; a second attempt adopts nothing). */
+export async function adoptAudience(
+  store: Store,
+  runId: string,
+  audience: { audienceId: string; pages: number; total: number; duplicates: number; rejected: number },
+): Promise<RunDoc | null> {
+  return store.runs.findOneAndUpdate(
+    { _id: runId, status: 'freezing' },
+    { $set: { ...audience, status: 'sending' } },
+    { returnDocument: 'after' },
+  );
+}
+
+/** A cancelled campaign's run that never started to send. Filter: still freezing. */
+export async function cancelFreezing(store: Store, runId: string): Promise<boolean> {
+  const result = await store.runs.updateOne(
+    { _id: runId, status: 'freezing' },
+    { $set: { status: 'cancelled' } },
+  );
+  return result.matchedCount === 1;
+}
+
+/** Lets freezing try again after it had failed for good. */
+export async function resetFreezing(store: Store, runId: string, freezeBase: number): Promise<void> {
+  await store.runs.updateOne({ _id: runId, status: 'freezing' }, { $set: { freezeBase } });
+}
+
+/** Closes the books. Filter: sending, and no order came since they were summed. */
+export async function finishRun(
+  store: Store,
+  read: Pick<RunDoc, '_id' | 'orderNo'>,
+  status: 'finished' | 'cancelled',
+  report: RunReport,
+): Promise<boolean> {
+  const result = await store.runs.updateOne(
+    { _id: read._id, status: 'sending', orderNo: read.orderNo },
+    { $set: { status, report } },
+  );
+  return result.matchedCount === 1;
+}
+
+/** Corrects the report of a closed run. Filter: closed, and no order came since the recount. */
+export async function setReport(
+  store: Store,
+  read: Pick<RunDoc, '_id' | 'orderNo' | 'status'>,
+  report: RunReport,
+): Promise<boolean> {
+  const result = await store.runs.updateOne(
+    { _id: read._id, status: read.status, orderNo: read.orderNo },
+    { $set: { report } },
+  );
+  return result.matchedCount === 1;
+}
+
+export async function cacheProgress(
+  store: Store,
+  runId: string,
+  progress: NonNullable<RunDoc['progress']>,
+): Promise<void> {
+  await store.runs.updateOne({ _id: runId }, { $set: { progress } }, { writeConcern: { w: 1 } });
+}
+
+export async function runNamesAudience(store: Store, audienceId: string): Promise<boolean> {
+  return (await store.runs.countDocuments({ audienceId }, { limit: 1, ...MAJORITY })) > 0;
+}
+
+/** Is this run still waiting for its audience? */
+export async function unfinishedFreezing(store: Store, runId: string): Promise<boolean> {
+  return (await store.runs.countDocuments({ _id: runId, status: 'freezing' }, { limit: 1, ...MAJORITY })) > 0;
+}

@@ -1,0 +1,40 @@
+/** The workers' signs of life, by the server's time: nobody's own clock says who is alive. */
+import { SCHEMA_VERSION, type WorkerDoc } from './documents.ts';
+import type { Store } from './store.ts';
+
+export type WorkerFacts = Omit<WorkerDoc, 'heartbeatAt' | 'schemaVersion' | '_id'>;
+
+/** Writes a heartbeat and returns the server's time of it. */
+export async function writeHeartbeat(store: Store, workerId: string, facts: WorkerFacts): Promise<Date> {
+  const written = await store.workers.findOneAndUpdate(
+    { _id: workerId },
+    { $set: { ...facts, schemaVersion: SCHEMA_VERSION }, $currentDate: { heartbeatAt: true } },
+    { upsert: true, returnDocument: 'after', projection: { heartbeatAt: 1 } },
+  );
+  return written?.heartbeatAt ?? new Date(0);
+}
+
+/** Ids of the workers that gave a sign of life within `withinMs` of the server's present, and are not stopped. */
+export async function liveWorkers(store: Store, withinMs: number): Promise<WorkerDoc[]> {
+  return store.workers
+    .find({
+      state: { $ne: 'stopped' },
+      $expr: { $gt: ['$heartbeatAt', { $subtract: ['$$NOW', withinMs] }] },
+    })
+    .toArray();
+}
+
+/** Messengers and sources that workers have announced within a week. */
+export async function announced(store: Store): Promise<Pick<WorkerDoc, 'messengers' | 'sources'>> {
+  const workers = await store.workers.find({}, { projection: { messengers: 1, sources: 1 } }).toArray();
+  return {
+    messengers: workers.flatMap((worker) => worker.messengers),
+    sources: [...new Set(workers.flatMap((worker) => worker.sources))],
+  };
+}
+
+/** The server's present time. */
+export async function serverTime(store: Store): Promise<Date> {
+  const answer = await store.db.command({ hello: 1 });
+  return answer.localTime as Date;
+}

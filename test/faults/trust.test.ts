@@ -1,0 +1,95 @@
+/** How long a holder may trust its claim when the answer to a write was lost. */
+import type { Db } from 'mongodb';
+import { expect, inject, it, onTestFinished } from 'vitest';
+import type { Clock } from '../../src/clock.ts';
+import { LedgerPage } from '../../src/core/ledger-page.ts';
+import type { HoldEnvironment } from '../../src/delivery/hold-environment.ts';
+import { PageFlusher } from '../../src/delivery/page-flusher.ts';
+import { openStore, type Store } from '../../src/store/store.ts';
+import { testDatabase } from '../support/mongo.ts';
+import { startProxy } from '../support/proxy.ts';
+import { quiet, until } from './fixtures.ts';
+
+const { db, name } = await testDatabase();
+const TTL_MS = 10_000;
+const MARGIN_MS = 2_000;
+
+/** A clock that the test moves; what is scheduled runs when the test says so. */
+function handClock(): Clock & { ms: number; due: (() => void)[] } {
+  const clock = {
+    ms: 0,
+    due: [] as (() => void)[],
+    now: () => new Date(clock.ms),
+    monotonic: () => clock.ms,
+    schedule: (_ms: number, run: () => void) => {
+      clock.due.push(run);
+      return () => undefined;
+    },
+  };
+  return clock;
+}
+
+function environment(store: Store, clock: Clock): HoldEnvironment {
+  return {
+    store,
+    clock,
+    serverNow: () => clock.now(),
+    random: () => 0,
+    logger: quiet,
+    workerId: 'w',
+    claimTtlMs: TTL_MS,
+    claimMarginMs: MARGIN_MS,
+    sendTimeoutMs: 1_000,
+    stopped: () => false,
+    onRecorded: () => undefined,
+    wantsDeliveries: () => false,
+  };
+}
+
+const seqOf = async (database: Db): Promise<unknown> =>
+  (
+    await database
+      .collection<{ _id: string; claim?: { seq: number } }>('ledger_pages')
+      .findOne({ _id: 'run:0' })
+  )?.claim?.seq;
+
+it('a flush that was applied long ago, and whose answer was lost, is no fresh sign of life', async () => {
+  const proxy = await startProxy(inject('mongoUri'));
+  onTestFinished(() => proxy.stop());
+  const store = await openStore({
+    mongo: `${proxy.uriFor(name)}&retryWrites=false`,
+    collectionPrefix: '',
+    journalDays: 1,
+  });
+  onTestFinished(() => store.close());
+  const claim = { token: 't', seq: 0, workerId: 'w', ttlMs: TTL_MS, sendTimeoutMs: 1_000 };
+  await db
+    .collection<{ _id: string }>('ledger_pages')
+    .insertOne({ _id: 'run:0', runId: 'run', n: 0, status: 'claimed', claim, orderNo: 0 } as { _id: string });
+  const clock = handClock();
+  const flusher = new PageFlusher(environment(store, clock), 'run:0', claim, { monotonic: 0, wall: 0 });
+  const page = new LedgerPage(10);
+  const image = {
+    columns: page.columns(),
+    counts: page.counts,
+    details: page.takeChangedDetails(),
+    unsettled: [],
+    orderNo: 0,
+    deaths: 0,
+  };
+
+  proxy.pause('answers');
+  const answer = flusher.flush(image, undefined, []);
+  await until('the write', async () => (await seqOf(db)) === 1); // from now on a watcher counts
+  clock.ms = TTL_MS - 500;
+  proxy.cut();
+  proxy.resume();
+  await until('the repetition', () => clock.due.length > 0);
+  for (const run of clock.due.splice(0)) run();
+  expect(await answer).toBe('applied');
+  clock.ms = TTL_MS + 1_000; // a watcher has taken the page by now
+  expect(flusher.trusted).toBe(false);
+
+  expect(await flusher.flush(image, undefined, [])).toBe('applied');
+  expect(flusher.trusted).toBe(true);
+});

@@ -1,0 +1,136 @@
+/**
+ * What must hold after a round, judged by the messenger's own log against the ledger: nobody lost, nobody twice, no more
+ * unknown than a crash may leave, and books that balance. Returns complaints in words; none is good.
+ */
+import type { Db, ObjectId } from 'mongodb';
+import type { CampaignScheduler, Delivery, OnUnknown } from '../../src/index.ts';
+import { accepted, type HandOver } from './send-log.ts';
+
+export interface RoundFacts {
+  readonly id: string;
+  readonly onUnknown: OnUnknown;
+  readonly concurrency: number;
+  readonly total: number;
+  readonly status: 'completed' | 'cancelled';
+  /** A person asked for unknown ones to be sent again: a key may then stand in the log twice. */
+  readonly resent?: boolean;
+  /** Everybody must have been taken in the end. */
+  readonly everybody?: boolean;
+}
+
+export interface Verdict {
+  readonly complaints: string[];
+  readonly unknown: number;
+  readonly lostWorkers: number;
+}
+
+export async function verify(
+  api: CampaignScheduler,
+  db: Db,
+  logFile: string,
+  round: RoundFacts,
+): Promise<Verdict> {
+  const complaints: string[] = [];
+  const complain = (text: string): void => {
+    if (complaints.length < 20) complaints.push(`${round.id} (${round.onUnknown}): ${text}`);
+  };
+  const campaign = await api.campaigns.find(round.id);
+  if (campaign?.status !== round.status) complain(`it is ${campaign?.status}, not ${round.status}`);
+  await checkBooks(api, round, complain);
+  await checkPages(db, round.id, complain);
+
+  const handOvers = byRecipient(accepted(logFile, round.id));
+  const deliveries = await allDeliveries(api, round.id);
+  if (deliveries.length !== round.total) complain(`${deliveries.length} deliveries of ${round.total}`);
+  for (const delivery of deliveries) {
+    for (const text of complaintsAbout(delivery, handOvers.get(delivery.recipient.id) ?? [], round)) {
+      complain(`${delivery.recipient.id} ${text}: ${JSON.stringify(delivery)}`);
+    }
+  }
+
+  const lostWorkers = await countLostWorkers(db, round.id);
+  const lost = deliveries.filter(({ reason }) => reason?.startsWith('the worker was lost') === true).length;
+  if (lost > 2 * round.concurrency * lostWorkers)
+    complain(`${lost} in doubt after ${lostWorkers} lost workers at concurrency ${round.concurrency}`);
+  const unknown = deliveries.filter(({ state }) => state === 'unknown').length;
+  return { complaints, unknown, lostWorkers };
+}
+
+type Complain = (text: string) => void;
+
+async function checkBooks(api: CampaignScheduler, round: RoundFacts, complain: Complain): Promise<void> {
+  const [audit, report] = await Promise.all([api.campaigns.audit(round.id), api.campaigns.report(round.id)]);
+  if (audit === null || report === null) {
+    if (round.status === 'completed') complain('it has no books');
+    return;
+  }
+  for (const problem of audit.problems) complain(problem);
+  const { sent, failed, skipped, unknown, total } = report;
+  if (total !== round.total) complain(`the report speaks of ${total} recipients instead of ${round.total}`);
+  if (sent + failed + skipped + unknown !== total)
+    complain(`the report does not add up: ${JSON.stringify(report)}`);
+}
+
+/** Nothing is left over: no claim, no page in between, no truth that nobody took in, no entry of a run. */
+async function checkPages(db: Db, id: string, complain: Complain): Promise<void> {
+  const open = await db
+    .collection('ledger_pages')
+    .find({
+      runId: `${id}:once`,
+      $or: [{ status: { $ne: 'done' } }, { claim: { $exists: true } }, { 'late.0': { $exists: true } }],
+    })
+    .toArray();
+  for (const page of open) complain(`page ${page.n} is left over: ${JSON.stringify(page)}`);
+  const named = await db.collection('campaigns').countDocuments({ 'openRuns.runId': `${id}:once` });
+  if (named > 0) complain('its run is still open');
+}
+
+async function allDeliveries(api: CampaignScheduler, id: string): Promise<Delivery[]> {
+  const all: Delivery[] = [];
+  let cursor: string | undefined;
+  do {
+    const answer = await api.campaigns.listDeliveries(id, { limit: 1_000, cursor });
+    all.push(...answer.deliveries);
+    cursor = answer.cursor;
+  } while (cursor !== undefined);
+  return all;
+}
+
+function byRecipient(handOvers: readonly HandOver[]): Map<string, HandOver[]> {
+  const found = new Map<string, HandOver[]>();
+  for (const handOver of handOvers) {
+    const id = handOver.recipientId ?? '';
+    found.set(id, [...(found.get(id) ?? []), handOver]);
+  }
+  return found;
+}
+
+function complaintsAbout(delivery: Delivery, handOvers: readonly HandOver[], round: RoundFacts): string[] {
+  const { state, code, attempts } = delivery;
+  const texts: string[] = [];
+  const keys = new Set(handOvers.map(({ key }) => key));
+  const mayRepeat = round.onUnknown === 'resend' || round.onUnknown === 'reconcile' || round.resent === true;
+  if (handOvers.length > 1 && !mayRepeat) texts.push(`was taken ${handOvers.length} times`);
+  if (keys.size > 1) texts.push(`was taken under ${keys.size} keys`);
+  if (handOvers.length > 0 && state === 'failed' && code !== 'gave_up')
+    texts.push('was taken and has failed');
+  if (handOvers.length > 0 && state === 'skipped') texts.push('was taken and counts as skipped');
+  if (handOvers.length === 0 && state === 'sent') texts.push('counts as sent and was never taken');
+  if (state === 'pending' || state === 'sending' || state === 'retrying') texts.push('is not settled');
+  if (handOvers.some(({ attempt }) => Number(attempt) > attempts))
+    texts.push('was taken by an attempt not counted');
+  if (state === 'unknown' && round.onUnknown !== 'hold' && round.status === 'completed')
+    texts.push('stayed unknown');
+  if (round.everybody === true && handOvers.length === 0) texts.push('was never taken');
+  return texts;
+}
+
+/** Holders from whom a page was taken. A worker that was only slow counts too: its page was taken all the same. */
+async function countLostWorkers(db: Db, id: string): Promise<number> {
+  const { ObjectId: Id } = await import('mongodb');
+  const campaignId: ObjectId = new Id(id);
+  const workers = await db
+    .collection('journal')
+    .distinct('detail.fromWorkerId', { campaignId, kind: 'page-taken-over' });
+  return workers.length;
+}

@@ -1,0 +1,28 @@
+/**
+ * A database of its own for a test file on the shared server. Call it once at the top of the file:
+ * `const { db, uri } = await testDatabase();`. It is dropped, and its client closed, after the file's last test.
+ */
+import { randomBytes } from 'node:crypto';
+import { type Db, MongoClient } from 'mongodb';
+import { afterAll, inject } from 'vitest';
+
+export interface TestDatabase {
+  /** With the database in it. */
+  readonly uri: string;
+  readonly client: MongoClient;
+  readonly db: Db;
+  readonly name: string;
+}
+
+export async function testDatabase(): Promise<TestDatabase> {
+  const name = `test_${randomBytes(6).toString('hex')}`;
+  const url = new URL(inject('mongoUri'));
+  url.pathname = `/${name}`;
+  const client = await MongoClient.connect(url.href, { serverSelectionTimeoutMS: 10_000 });
+  const db = client.db(name);
+  afterAll(async () => {
+    await db.dropDatabase();
+    await client.close();
+  });
+  return { uri: url.href, client, db, name };
+}
