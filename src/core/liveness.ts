@@ -14,16 +14,19 @@ export interface Sighting {
 interface Seen {
   readonly token: string;
   readonly seq: number;
-  readonly since: number;
+  /** How long it has certainly been silent. */
+  readonly silentMs: number;
 }
 
 export class Watch {
   #seen = new Map<string, Seen>();
+  #answeredAtMs = 0;
 
   /**
    * Takes one complete, successful look: asked for at one time, answered at another. Returns those that have been silent
-   * for too long. What counts is the time from an answer to the asking for a later look, the least that it can have been:
-   * while the database hangs nobody can write, so nobody is to blame.
+   * for too long. What counts is the time from each answer to the asking for the next look, the least that it can have
+   * been: while the database hangs nobody can write, so nobody is to blame. One gap counts for half of the holder's time at
+   * the most: whoever watches may have been stopped itself, and the holder with it.
    */
   look(sightings: readonly Sighting[], askedAtMs: number, answeredAtMs = askedAtMs): Sighting[] {
     const seen = new Map<string, Seen>();
@@ -32,11 +35,13 @@ export class Watch {
       const { key, token, seq, ttlMs } = sighting;
       const before = this.#seen.get(key);
       const same = before?.token === token && before.seq === seq;
-      const since = same ? before.since : answeredAtMs;
-      seen.set(key, { token, seq, since });
-      if (askedAtMs - since >= ttlMs) dead.push(sighting);
+      const gapMs = Math.min(ttlMs / 2, askedAtMs - this.#answeredAtMs);
+      const silentMs = same ? before.silentMs + gapMs : 0;
+      seen.set(key, { token, seq, silentMs });
+      if (silentMs >= ttlMs) dead.push(sighting);
     }
     this.#seen = seen;
+    this.#answeredAtMs = answeredAtMs;
     return dead;
   }
 

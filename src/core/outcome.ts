@@ -121,6 +121,6 @@ function providerFailed(
 ): void {
   const failures = (page.detail(index)?.providerFailures ?? 0) + (rules.othersSucceeded ? 1 : 0);
   if (failures >= PROVIDER_FAILURES_LIMIT) return retryLater(page, index, outcome, now, rules);
-  const dueAt = now + Math.max(PROVIDER_RETRY_MS, 2 * rules.restMs);
+  const dueAt = now + Math.ceil(Math.max(PROVIDER_RETRY_MS, 2 * rules.restMs));
   withdrawIntent(page, index, now, { ...reasonOf(outcome), dueAt }, failures);
 }

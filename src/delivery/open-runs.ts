@@ -6,7 +6,7 @@
 import { decideRunStep, type RunStep } from '../core/run-step.ts';
 import { isNewer, type OpenCampaign, openCampaigns } from '../store/campaigns.ts';
 import type { OpenRunRef, RunDoc } from '../store/documents.ts';
-import { type ClaimKind, lookAtPages } from '../store/ledger-pages.ts';
+import { type ClaimKind, dueRuns, lookAtPages } from '../store/ledger-pages.ts';
 import { cancelFreezing, readRuns, refreshRuns } from '../store/runs.ts';
 import { sizeOf } from './closing.ts';
 import type { HeldRun, HoldEnvironment } from './hold-environment.ts';
@@ -59,7 +59,7 @@ export class OpenRuns {
     this.#sync(await openCampaigns(this.#options.env.store));
     await this.#readStale();
     if (await this.#takeSteps()) await this.#readStale();
-    await this.#inspect();
+    await Promise.all([this.#inspect(), this.#lookForRetries()]);
   }
 
   #sync(campaigns: readonly OpenCampaign[]): void {
@@ -186,8 +186,23 @@ export class OpenRuns {
         const pages = found.get(entry.ref.runId);
         if (pages === undefined) continue;
         Object.assign(entry.hints, { pending: pages.pending, due: pages.due, behind: pages.behind });
-        if (!pages.unfinished && entry.holds.size === 0) await this.#alone(entry, () => this.#end(entry));
+        // A hold that lost its page may still be telling what it knows; the books close without it and are corrected.
+        if (!pages.unfinished) await this.#alone(entry, () => this.#end(entry));
       }
+    }
+  }
+
+  /** Retries that fell due come before pages that nobody has touched, however many of those are left. */
+  async #lookForRetries(): Promise<void> {
+    const { env } = this.#options;
+    const busy = [...this.entries.values()].filter(
+      (entry) => entry.step === 'send' && !entry.hints.due && hasHint(entry),
+    );
+    for (let first = 0; first < busy.length; first += INSPECT_AT_ONCE) {
+      const batch = busy.slice(first, first + INSPECT_AT_ONCE);
+      const ids = batch.map((entry) => entry.ref.runId);
+      const due = await dueRuns(env.store, ids, env.serverNow());
+      for (const entry of batch) if (due.has(entry.ref.runId)) entry.hints.due = true;
     }
   }
 

@@ -5,6 +5,7 @@
  * have been applied at once, and what watchers count from is the change.
  */
 import type { LateTruth } from '../core/settlement.ts';
+import { orAtDeadline } from '../deadline.ts';
 import type { Claim } from '../store/documents.ts';
 import {
   type FlushAnswer,
@@ -16,6 +17,8 @@ import {
 import { type HoldEnvironment, type Moment, momentOf } from './hold-environment.ts';
 
 const REPEAT_MS = 500;
+/** How long one try waits for its answer at the most; the first ones wait for less. */
+const LONGEST_TRY_MS = 30_000;
 
 export class PageFlusher {
   readonly #env: HoldEnvironment;
@@ -64,7 +67,7 @@ export class PageFlusher {
     for (let failures = 0; ; failures += 1) {
       this.#lastStart = momentOf(clock);
       try {
-        const answer = await flushPage(store, flush);
+        const answer = await this.#answerOf(flushPage(store, flush), failures);
         if (answer === 'applied') this.#trustedUntil = trust;
         if (answer === 'applied' && seenLate.length > 0)
           await removeLateTruths(store, this.#pageId, seenLate);
@@ -76,6 +79,18 @@ export class PageFlusher {
         await new Promise<void>((resolve) => clock.schedule(REPEAT_MS, resolve));
       }
     }
+  }
+
+  /**
+   * A try without an answer is made again while there is still life in the claim: the answer may never come (see
+   * `store/bounded.ts`), and others would take the page although its holder knows what became of its sends.
+   */
+  #answerOf(flushing: Promise<FlushAnswer>, failures: number): Promise<FlushAnswer> {
+    const { clock, claimTtlMs } = this.#env;
+    const ms = Math.min(LONGEST_TRY_MS, (claimTtlMs / 3) * 2 ** failures);
+    return orAtDeadline(flushing, ms, clock, () => {
+      throw new Error(`MongoDB gave no answer within ${Math.round(ms)} ms`);
+    });
   }
 
   /** Repeats no more. */

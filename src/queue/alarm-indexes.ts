@@ -4,9 +4,9 @@
  */
 import { type Collection, type IndexDescription, MongoError, MongoServerError } from 'mongodb';
 import type { Clock } from '../clock.ts';
+import { orAtDeadline } from '../deadline.ts';
 import { CampaignSchedulerError } from '../errors.ts';
 import type { AlarmDocument } from './alarm.ts';
-import { orAtDeadline } from './deadline.ts';
 
 const INDEXES: IndexDescription[] = [
   { name: 'jobs_lock', key: { name: 1, lockedAt: 1, nextRunAt: 1, priority: -1 } },

@@ -6,13 +6,13 @@
  */
 import { Agenda } from 'agenda';
 import type { Clock } from '../clock.ts';
+import { orAtDeadline } from '../deadline.ts';
 import { CampaignSchedulerError } from '../errors.ts';
 import type { Logger } from '../logger.ts';
 import { ALARM_NAMES, type AlarmName } from './alarm.ts';
 import { alarmBackend } from './alarm-backend.ts';
 import { type AlarmHandler, ringing } from './alarm-handler.ts';
 import { AlarmRepository, type AlarmRepositoryOptions } from './alarm-repository.ts';
-import { orAtDeadline } from './deadline.ts';
 import { warnOncePer } from './quiet-logger.ts';
 
 export interface AlarmSessionOptions extends Omit<AlarmRepositoryOptions, 'limitPerName'> {

@@ -3,7 +3,7 @@
  * never undo each other. `null` or `false` means that the guard did not match: read again and decide anew.
  */
 import { type Filter, ObjectId, type UpdateFilter } from 'mongodb';
-import type { CampaignStatus } from '../core/campaign-machine.ts';
+import { CAMPAIGN_STATUSES, type CampaignStatus } from '../core/campaign-machine.ts';
 import type { Order } from '../core/orders.ts';
 import { type CampaignDoc, type OpenRunRef, SCHEMA_VERSION, type StatusReason } from './documents.ts';
 import { MAJORITY, type Store } from './store.ts';
@@ -76,7 +76,10 @@ export async function listCampaigns(
 
 /** All campaigns with an open run: one query a second for all of them together. */
 export async function openCampaigns(store: Store): Promise<OpenCampaign[]> {
-  return store.campaigns.find({ 'openRuns.0': { $exists: true } }, { projection: OPEN }).toArray();
+  // The statuses are all there are: named, they let the server use the index, whose first key they are.
+  return store.campaigns
+    .find({ status: { $in: [...CAMPAIGN_STATUSES] }, 'openRuns.0': { $exists: true } }, { projection: OPEN })
+    .toArray();
 }
 
 export interface CampaignChange {

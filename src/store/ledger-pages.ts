@@ -286,7 +286,6 @@ export async function skipOrder(
   );
 }
 
-/** For each of these runs: does it have a free page, an unfinished page, a page due for a retry, a page behind its orders? */
 export interface RunPages {
   readonly runId: string;
   readonly pending: boolean;
@@ -295,6 +294,18 @@ export interface RunPages {
   readonly unfinished: boolean;
 }
 
+/** Those of these runs that have a page whose retries are due. */
+export async function dueRuns(store: Store, runIds: readonly string[], now: Date): Promise<Set<string>> {
+  const rows = await store.ledgerPages
+    .aggregate<{ _id: string }>([
+      { $match: { runId: { $in: [...runIds] }, status: 'waiting', dueAt: { $lte: now } } },
+      { $group: { _id: '$runId' } },
+    ])
+    .toArray();
+  return new Set(rows.map((row) => row._id));
+}
+
+/** For each of these runs: does it have a free page, an unfinished page, a page due for a retry, a page behind its orders? */
 export async function lookAtPages(
   store: Store,
   runs: readonly { runId: string; orderNo: number; pages: number }[],
@@ -315,12 +326,7 @@ export async function lookAtPages(
         },
       ])
       .toArray(),
-    store.ledgerPages
-      .aggregate<{ _id: string }>([
-        { $match: { runId: { $in: ids }, status: 'waiting', dueAt: { $lte: now } } },
-        { $group: { _id: '$runId' } },
-      ])
-      .toArray(),
+    dueRuns(store, ids, now),
     // Pages done by a holder that had not heard of the last order.
     ordered.length === 0
       ? []
@@ -337,7 +343,6 @@ export async function lookAtPages(
           ])
           .toArray(),
   ]);
-  const dueRuns = new Set(due.map((row) => row._id));
   const lateRuns = new Set(late.map((row) => row._id));
   return new Map(
     runs.map((run) => {
@@ -349,7 +354,7 @@ export async function lookAtPages(
         lateRuns.has(runId) || rows.some((row) => row._id.status !== 'claimed' && row.orderNo < run.orderNo);
       return [
         runId,
-        { runId, pending: has('pending'), due: dueRuns.has(runId), behind, unfinished: rows.length > 0 },
+        { runId, pending: has('pending'), due: due.has(runId), behind, unfinished: rows.length > 0 },
       ];
     }),
   );

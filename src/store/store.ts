@@ -12,6 +12,7 @@ import type {
 } from 'mongodb';
 import mongoose, { type Connection } from 'mongoose';
 import { CampaignSchedulerError } from '../errors.ts';
+import { bounded } from './bounded.ts';
 import type {
   AudienceDoc,
   AudiencePageDoc,
@@ -50,6 +51,8 @@ const DRIVER_OPTIONS = {
   serverSelectionTimeoutMS: 5000,
   connectTimeoutMS: 5000,
   socketTimeoutMS: 10_000,
+  // A server that is back is seen within this time, not only when the next question has waited its full time for it.
+  heartbeatFrequencyMS: 2000,
   autoIndex: false,
   autoCreate: false,
 } as const;
@@ -122,10 +125,11 @@ function optionsFor(mongo: string): object {
 }
 
 async function describeStore(connection: Connection, options: StoreOptions, own: boolean): Promise<Store> {
-  const db = connection.db as unknown as Db | undefined;
-  if (db === undefined) {
+  const connected = connection.db as unknown as Db | undefined;
+  if (connected === undefined) {
     throw new CampaignSchedulerError('mongo_unreachable', 'The mongoose connection is not connected.');
   }
+  const db = bounded(connected);
   const hello = await db.command({ hello: 1 });
   const collection = <T extends Document>(name: string): Collection<T> =>
     db.collection<T>(options.collectionPrefix + name, {

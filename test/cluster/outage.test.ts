@@ -33,16 +33,20 @@ interface Fault {
   end(): Promise<void> | void;
   /** The outage lasts until the holder has said that its outcomes wait. */
   readonly untilNoticed?: boolean;
-  readonly mayBeTakenOver?: boolean;
   /** How long the outage lasts at least. */
   readonly ms?: number;
 }
 
-/** Two workers share a campaign; the database goes away while both have sends in flight, which are answered meanwhile. */
-async function survive(connect: () => Promise<SchedulerOptions['mongo']>, fault: Fault): Promise<void> {
+/** Workers share a campaign; the database goes away while all have sends in flight, which are answered meanwhile. */
+async function survive(
+  connect: () => Promise<SchedulerOptions['mongo']>,
+  fault: Fault,
+  workers = 2,
+): Promise<void> {
   const provider = newProvider();
-  const rigs = [await startRig(await connect(), { provider }), await startRig(await connect(), { provider })];
-  const [rig] = rigs as [Rig, Rig];
+  const rigs: Rig[] = [];
+  while (rigs.length < workers) rigs.push(await startRig(await connect(), { provider }));
+  const [rig] = rigs as [Rig];
   const rest = door();
   let begun = 0;
   provider.plan(async () => {
@@ -50,7 +54,7 @@ async function survive(connect: () => Promise<SchedulerOptions['mongo']>, fault:
     if (begun > TOTAL / 4) await rest.opened;
   });
   const { id } = await rig.create({ audience: people(TOTAL), concurrency: CONCURRENCY });
-  await expect.poll(() => provider.inFlight, PATIENCE).toBe(2 * CONCURRENCY);
+  await expect.poll(() => provider.inFlight, PATIENCE).toBe(workers * CONCURRENCY);
   const before = provider.calls.all.length;
   await fault.begin();
   rest.open();
@@ -60,17 +64,14 @@ async function survive(connect: () => Promise<SchedulerOptions['mongo']>, fault:
     const waits = () =>
       rigs.some(({ log }) => log.some(({ message }) => message.startsWith('outcomes wait')));
     await expect.poll(waits, PATIENCE).toBe(true);
-    expect(provider.calls.all.length - before).toBeLessThanOrEqual(2 * CONCURRENCY);
+    expect(provider.calls.all.length - before).toBeLessThanOrEqual(workers * CONCURRENCY);
   }
   if (fault.ms !== undefined) await new Promise((resolve) => setTimeout(resolve, fault.ms));
   await fault.end();
 
   await rig.until(id, 'completed');
   const report = await rig.scheduler.campaigns.report(id);
-  expect(report).toMatchObject({ total: TOTAL, failed: 0 });
-  // Known weakness: after a kill the other worker may take a page before its holder is back; what it had in flight is held.
-  expect(report?.unknown).toBeLessThanOrEqual(fault.mayBeTakenOver === true ? 4 * CONCURRENCY : 0);
-  expect((report?.sent ?? 0) + (report?.unknown ?? 0)).toBe(TOTAL);
+  expect(report).toMatchObject({ total: TOTAL, sent: TOTAL });
   expect((await rig.scheduler.campaigns.audit(id))?.problems).toEqual([]);
   provider.expectNobodyTwice();
   expect(provider.left).toHaveLength(TOTAL);
@@ -105,7 +106,6 @@ describe.each([
       begin: () => server().kill(),
       end: () => server().start(),
       untilNoticed: true,
-      mayBeTakenOver: true,
     },
     frozen: { begin: () => server().freeze(), end: () => server().thaw(), untilNoticed: true },
     'frozen for longer than a claim lasts, but not so long that anything fails': {
@@ -115,14 +115,14 @@ describe.each([
     },
   };
 
-  it.each(Object.keys(replicaSet ? ways : { killed: true }))('%s', (way) =>
-    survive(connect(), ways[way] as Fault),
-  );
-  if (!replicaSet) return;
+  it.each(Object.keys(ways))('%s', (way) => survive(connect(), ways[way] as Fault));
+  // Nobody else is there to take its pages over: an operation that never ends would stop the campaign for good.
+  it('killed, under a single worker', () => survive(connect(), ways.killed as Fault, 1));
 
   it('stopped and started again, over a connection of the app', () =>
     survive(ownConnection(), ways['stopped and started again'] as Fault));
 
+  if (!replicaSet) return;
   it.each(['the scheduler', 'the app'])('behind a connection of %s that falls silent', async (whose) => {
     const proxy = await startProxy(mongods.uri);
     onTestFinished(() => proxy.stop());

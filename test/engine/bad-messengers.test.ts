@@ -97,6 +97,24 @@ describe('a failure', () => {
     expect(new Set(calls.map(({ idempotencyKey }) => idempotencyKey)).size).toBe(1);
   });
 
+  it('that passes is tried again before those whom nobody has tried yet', async () => {
+    const clock = testClock();
+    const provider = newProvider();
+    provider.plan(async ({ recipient, attempt }) => {
+      if (recipient.id === 'p0' && attempt === 1) throw new Error('full');
+      await sleep(10);
+    });
+    const rig = await startRig(uri, { provider, clock, ...RARE_HEARTBEAT });
+    const { id } = await rig.create({ audience: people(1500), retry: RETRY, concurrency: 4 });
+    const waits = () => pagesOf(db).countDocuments({ status: 'waiting' });
+    await expect.poll(waits, PATIENCE).toBe(1);
+    clock.advance(65_000);
+    await rig.until(id, 'completed');
+    const order = provider.calls.all.map(({ recipient }) => recipient.id);
+    expect(order.lastIndexOf('p0')).toBeGreaterThan(0);
+    expect(order.lastIndexOf('p0')).toBeLessThan(1400);
+  });
+
   it('is judged by the messenger itself where it can, and a broken judgement is none', async () => {
     const classify = (error: unknown) => {
       if ((error as Error).message === 'boom') return 'permanent' as const;
@@ -141,17 +159,19 @@ describe('a sick messenger', () => {
   it('sick for one recipient only, while others succeed: the fifth time it is the recipient’s own failure', async () => {
     const clock = testClock();
     const provider = newProvider();
-    provider.plan(({ recipient }) => (recipient.id === 'p0' ? coded('ECONNREFUSED')() : sleep(60)));
+    let others: (ms: number) => Promise<void> = sleep; // slow until it has failed, so that there is always somebody else who succeeds
+    provider.plan(({ recipient }) => (recipient.id === 'p0' ? coded('ECONNREFUSED')() : others(60)));
     const rig = await startRig(uri, { provider, clock, ...RARE_HEARTBEAT });
-    const { id } = await rig.create({ audience: people(600), retry: { maxAttempts: 1 }, concurrency: 4 });
+    const { id } = await rig.create({ audience: people(1500), retry: { maxAttempts: 1 }, concurrency: 4 });
     const one = { rig, clock, id };
     await pass(one, async () => (await find(one)).state === 'failed');
+    others = async () => undefined;
     expect(await find(one)).toMatchObject({ attempts: 1, code: 'ECONNREFUSED' });
     expect(provider.calls.all.filter(({ recipient }) => recipient.id === 'p0').length).toBeGreaterThanOrEqual(
       5,
     );
     await pass(one, completed(one));
-    expect(await rig.scheduler.campaigns.report(id)).toMatchObject({ sent: 599, failed: 1 });
+    expect(await rig.scheduler.campaigns.report(id)).toMatchObject({ sent: 1499, failed: 1 });
   });
 });
 
