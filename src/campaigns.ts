@@ -26,8 +26,9 @@ import {
 } from './deliveries.ts';
 import { type Audit, auditRun, readProgress } from './delivery/books.ts';
 import { ONCE } from './delivery/open-run.ts';
-import { CampaignSchedulerError, ValidationError } from './errors.ts';
+import { CampaignSchedulerError, type Problem, ValidationError } from './errors.ts';
 import type { EventBus } from './events.ts';
+import { expectation } from './input-checks.ts';
 import type { Logger } from './logger.ts';
 import { BULK_ALARM } from './queue/alarm.ts';
 import type { Alarms } from './queue/alarms.ts';
@@ -48,6 +49,9 @@ import { copyOrder, findRun, resetFreezing } from './store/runs.ts';
 
 const TRIES = 10;
 const MAX_NAMED = 1000;
+const MAX_LISTED = 1000;
+/** A run keeps its orders for ever, and one can name 1,000 recipients. */
+const MAX_ORDERS = 500;
 
 export interface CampaignsOptions extends CreationOptions {
   readonly alarms: Alarms;
@@ -129,15 +133,19 @@ export class Campaigns {
     filter: { status?: CampaignStatus; name?: string; after?: string; limit?: number } = {},
   ): Promise<Campaign[]> {
     const { status, name, after, limit = 100 } = filter;
+    const position = after === undefined ? undefined : parseId(String(after));
+    const problems: Problem[] = [];
     if (status !== undefined && !CAMPAIGN_STATUSES.includes(status)) {
-      throw new ValidationError('invalid_options', 'Campaigns cannot be listed', [
-        {
-          path: 'status',
-          message: `Expected \`status\` to be one of ${CAMPAIGN_STATUSES.join(', ')}, got \`${String(status)}\``,
-        },
-      ]);
+      const message = expectation('status', `one of ${CAMPAIGN_STATUSES.join(', ')}`, status);
+      problems.push({ path: 'status', message });
     }
-    const position = after === undefined ? undefined : parseId(after);
+    if (name !== undefined && typeof name !== 'string')
+      problems.push({ path: 'name', message: expectation('name', 'text', name) });
+    if (after !== undefined && position === undefined)
+      problems.push({ path: 'after', message: expectation('after', 'the id of a campaign', after) });
+    problems.push(...limitProblems(limit));
+    if (problems.length > 0)
+      throw new ValidationError('invalid_options', 'Campaigns cannot be listed', problems);
     const found = await listCampaigns(
       this.#options.store,
       {
@@ -145,9 +153,9 @@ export class Campaigns {
         ...(name === undefined ? {} : { name }),
         ...(position === undefined ? {} : { after: position }),
       },
-      Math.min(1000, Math.max(1, Math.floor(limit))),
+      limit,
     );
-    return found.filter((campaign) => campaign.schemaVersion !== undefined).map(viewOf);
+    return found.map(viewOf);
   }
 
   /** Takes a draft into the schedule. Default time: its own, else now. */
@@ -262,11 +270,14 @@ export class Campaigns {
     return run === null ? { deliveries: [] } : listDeliveries(this.#options.store, run, options);
   }
 
-  /** What happened to the campaign, oldest first. */
+  /** What happened to the campaign, oldest first. `limit` 1 to 1000, default 1000. */
   async journal(
     id: string,
-    limit = 1000,
+    limit = MAX_LISTED,
   ): Promise<Pick<JournalDoc, 'at' | 'kind' | 'runId' | 'detail' | 'workerId'>[]> {
+    const problems = limitProblems(limit);
+    if (problems.length > 0)
+      throw new ValidationError('invalid_options', 'The journal cannot be read', problems);
     return this.#options.journal.read((await this.#existing(id))._id, limit);
   }
 
@@ -284,14 +295,23 @@ export class Campaigns {
     return findRun(this.#options.store, campaign._id, occurrence);
   }
 
-  /** Sets the alarm, at the campaign's time or at once, and looks at open runs. */
+  /**
+   * Sets the alarm, at the campaign's time or at once, and looks at open runs. What was asked for is durable before: where
+   * the alarm cannot be set now, recovery sets it, and the caller must not be told that nothing was done.
+   */
   async #ring(campaign: CampaignDoc): Promise<CampaignDoc> {
-    const { alarms, store, nudge, serverNow } = this.#options;
+    const { alarms, store, nudge, serverNow, logger } = this.#options;
     const at = campaign.openRuns.length > 0 ? serverNow() : (campaign.nextRunAt ?? serverNow());
-    const agendaJobId = await alarms.wake(BULK_ALARM, campaign._id.toHexString(), at);
-    await setAgendaJobIds(store, [{ id: campaign._id, agendaJobId }]);
-    nudge();
-    return { ...campaign, agendaJobId };
+    try {
+      const agendaJobId = await alarms.wake(BULK_ALARM, campaign._id.toHexString(), at);
+      await setAgendaJobIds(store, [{ id: campaign._id, agendaJobId }]);
+      return { ...campaign, agendaJobId };
+    } catch (error) {
+      logger.warn({ error, campaign: campaign.name }, 'its alarm could not be set; recovery will set it');
+      return campaign;
+    } finally {
+      nudge();
+    }
   }
 
   async #scheduled(campaign: CampaignDoc): Promise<Campaign> {
@@ -384,6 +404,8 @@ export class Campaigns {
       if (ref === undefined) return cancels;
       if (run?.status === 'cancelled' && orderSends(kind))
         throw refusal(campaign, action, 'its run was cancelled');
+      if (kind.kind !== 'cancel' && (run?.orders.length ?? 0) >= MAX_ORDERS)
+        throw refusal(campaign, action, `it has had ${MAX_ORDERS} orders`);
       if (campaign.order !== undefined && campaign.order.n > (run?.orderNo ?? 0)) {
         await copyOrder(store, campaign.order, orderSends(campaign.order));
       }
@@ -429,6 +451,12 @@ export class Campaigns {
     for (const { n, index } of places.values()) pages.set(n, [...(pages.get(n) ?? []), index]);
     return [...pages].map(([n, indices]) => ({ n, indices }));
   }
+}
+
+function limitProblems(limit: unknown): Problem[] {
+  const right = Number.isInteger(limit) && Number(limit) >= 1 && Number(limit) <= MAX_LISTED;
+  if (right) return [];
+  return [{ path: 'limit', message: expectation('limit', `an integer from 1 to ${MAX_LISTED}`, limit) }];
 }
 
 const ref = (campaign: CampaignDoc) => ({ id: campaign._id.toHexString(), name: campaign.name });

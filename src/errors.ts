@@ -10,7 +10,6 @@ export type ErrorCode =
   | 'mongo_auth'
   | 'index_conflict'
   | 'unknown_messenger'
-  | 'unknown_source'
   | 'invalid_content'
   | 'audience_failed'
   | 'not_found'

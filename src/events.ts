@@ -8,7 +8,6 @@
  */
 
 import type { CampaignStatus } from './core/campaign-machine.ts';
-import type { Counts } from './core/ledger-page.ts';
 import type { Logger } from './logger.ts';
 import type { RunReport } from './store/documents.ts';
 
@@ -84,13 +83,6 @@ export interface EventMap {
     readonly status: CampaignStatus;
     /** What recovery did, for example `resume`. */
     readonly action: string;
-  };
-  /** How far the run is, from the counts of its pages. What is in memory of a worker is not in it yet. */
-  'campaign:progress': {
-    readonly campaign: CampaignRef;
-    readonly run: RunRef;
-    readonly total: number;
-    readonly counts: Readonly<Counts>;
   };
   /** The messenger took it over and the ledger says so. */
   'delivery:sent': DeliveryPayload;

@@ -7,6 +7,7 @@ import { createRequire } from 'node:module';
 import { Campaigns } from './campaigns.ts';
 import { type ResolvedOptions, resolveOptions, type SchedulerOptions } from './config.ts';
 import { adoptForeignCampaign, type CreationOptions } from './create-campaign.ts';
+import { orAtDeadline } from './deadline.ts';
 import type { HoldEnvironment } from './delivery/hold-environment.ts';
 import { RunFreezer } from './delivery/run-freezer.ts';
 import { RunSharing } from './delivery/run-sharing.ts';
@@ -17,7 +18,7 @@ import { BULK_ALARM, RECURRING_ALARM } from './queue/alarm.ts';
 import { type Alarms, createAlarms } from './queue/alarms.ts';
 import { createServerClock, type ServerClock } from './server-clock.ts';
 import { createClaimWatch } from './services/claim-watch.ts';
-import type { Duty } from './services/duty.ts';
+import { createDuty, type Duty } from './services/duty.ts';
 import { createHeartbeat, type Heartbeat } from './services/heartbeat.ts';
 import { createRecovery, type Recovery, type RecoveryReport } from './services/recovery.ts';
 import { createSweeper } from './services/sweeper.ts';
@@ -79,6 +80,8 @@ class Scheduler implements CampaignScheduler {
   readonly #heartbeat: Heartbeat;
   readonly #recovery: Recovery;
   readonly #duties: readonly Duty[];
+  /** Of a process that only serves the API: a worker's heartbeat measures the server's clock as well. */
+  readonly #clockwork: Duty;
   #background: Promise<unknown> = Promise.resolve();
   #stopped: Promise<void> | undefined;
   #closed = false;
@@ -187,6 +190,13 @@ class Scheduler implements CampaignScheduler {
       adopt: (head) => adoptForeignCampaign(creation, head),
       nudge,
     });
+    this.#clockwork = createDuty({
+      name: 'server-clock',
+      everyMs: options.heartbeatMs,
+      clock,
+      logger,
+      run: () => serverClock.measure(() => serverTime(store)),
+    });
     this.#duties = [
       this.#heartbeat,
       createClaimWatch({ env, sharing: this.#sharing, journal, events }),
@@ -206,6 +216,7 @@ class Scheduler implements CampaignScheduler {
       );
     }
     if (worker) await this.#startWorker();
+    else this.#clockwork.start();
     if (handleSignals) {
       this.#forgetSignals = onSignals({
         stop: () => this.stop(),
@@ -251,22 +262,24 @@ class Scheduler implements CampaignScheduler {
   }
 
   async #stop(timeoutMs: number): Promise<void> {
-    const { logger, worker, messengers } = this.#options;
+    const { logger, worker, messengers, clock } = this.#options;
     this.#forgetSignals();
+    const from = clock.monotonic();
+    /** A database that is away must not hold up the stop: all parts together have the time given, and a last second. */
+    const inTime = async (work: Promise<unknown>): Promise<void> => {
+      const leftMs = Math.max(LAST_MS, timeoutMs - (clock.monotonic() - from));
+      await orAtDeadline(work, leftMs, clock, () => undefined);
+    };
     if (worker) {
       const alarmsStopped = this.#alarms.stop({ timeoutMs });
       await Promise.all([this.#sharing.stop(timeoutMs), this.#freezer.stop(timeoutMs)]);
       await alarmsStopped;
-      const ended = Promise.all([...this.#duties.map((duty) => duty.stop()), this.#background]);
-      // A database that is away must not hold up the stop for longer than the driver's patience.
-      await Promise.race([
-        ended,
-        new Promise((resolve) => this.#options.clock.schedule(timeoutMs, () => resolve(null))),
-      ]);
-      await this.#heartbeat.announce('stopped').catch((error: unknown) => {
+      await inTime(Promise.all([...this.#duties.map((duty) => duty.stop()), this.#background]));
+      const lastWords = this.#heartbeat.announce('stopped').catch((error: unknown) => {
         logger.warn({ error }, 'the last sign of life could not be written');
       });
-    }
+      await inTime(lastWords);
+    } else await inTime(this.#clockwork.stop());
     for (const [name, messenger] of Object.entries(messengers)) {
       try {
         await messenger.close?.();
@@ -307,6 +320,8 @@ class Scheduler implements CampaignScheduler {
     this.#events.emit('page:parked', { campaign: campaignRef(run), run: runRef(run), page, deaths: 3 });
   }
 }
+
+const LAST_MS = 1000;
 
 const DELIVERY_EVENTS = [
   'delivery:sent',

@@ -37,18 +37,18 @@ const ours = await db
   .toArray();
 const own = (cpuOf(process.pid) - cpu) / (SECONDS * 10);
 await db.command({ profile: 0 });
-const most = Math.max(...ours.filter((op) => !isRecovery(op)).map((op) => Number(op.keysExamined ?? 0)));
+const most = Math.max(...ours.filter((op) => !isRecovery(op)).map(examined));
 figure(
   'idle worker, 10,000 scheduled campaigns: MongoDB operations',
   `${(ours.length / SECONDS).toFixed(1)}/s`,
   '≤ 5/s',
   ours.length / SECONDS <= 5,
 );
-figure('  most keys examined by a poll', `${most}`, '≤ 10', most <= 10);
+figure('  most keys or documents examined by a poll', `${most}`, '≤ 10', most <= 10);
 figure('  CPU of the worker', `${own.toFixed(2)} %`, '< 1 %', own < 1);
 figure(
   '  recovery every 30 s: operations, most keys',
-  `${ours.filter(isRecovery).length}, ${Math.max(0, ...ours.filter(isRecovery).map((op) => Number(op.keysExamined ?? 0)))}`,
+  `${ours.filter(isRecovery).length}, ${Math.max(0, ...ours.filter(isRecovery).map(examined))}`,
 );
 await db.collection('system.profile').drop();
 
@@ -68,7 +68,7 @@ const claims = await db
   .collection('system.profile')
   .find({ 'command.findAndModify': 'ledger_pages' })
   .toArray();
-const keys = Math.max(...claims.map((op) => Number(op.keysExamined ?? 0)));
+const keys = Math.max(...claims.map(examined));
 figure(
   `most keys examined by a claim, 4,000 pages (${thousands(claims.length)} latest claims profiled)`,
   `${keys}`,
@@ -78,6 +78,11 @@ figure(
 await worker.stop();
 await author.stop();
 await client.close();
+
+/** A scan of a whole collection examines no key at all. */
+function examined(op: Record<string, unknown>): number {
+  return Math.max(Number(op.keysExamined ?? 0), Number(op.docsExamined ?? 0));
+}
 
 /** The rolling look at campaigns reads 1,000 on purpose, every 30 s. */
 function isRecovery(op: Record<string, unknown>): boolean {

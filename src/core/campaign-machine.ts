@@ -39,6 +39,7 @@ const TABLE: Record<CampaignAction, Row> = {
     scheduled: 'cancelled',
     processing: 'cancelled',
     paused: 'cancelled',
+    failed: 'cancelled', // its audience could not be read: it would wait for a resume for ever
   },
   reschedule: { draft: 'scheduled', scheduled: 'scheduled', paused: 'same' },
   'retry-failed': { processing: 'same', paused: 'same', completed: 'processing', failed: 'processing' },

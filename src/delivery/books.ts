@@ -16,7 +16,11 @@ export async function readProgress(
   now: Date,
 ): Promise<Counts & { total: number }> {
   const total = run.total ?? 0;
-  const { progress } = run;
+  const { progress, report } = run;
+  if (report !== undefined && run.status !== 'sending') {
+    const { sent, failed, skipped, unknown } = report;
+    return { ...emptyCounts(), sent, failed, skipped, unknown, total };
+  }
   if (
     progress !== undefined &&
     now.getTime() - progress.at.getTime() < CACHE_MS &&

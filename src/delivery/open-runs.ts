@@ -4,6 +4,7 @@
  * other worker may take or repeat at the same time, and what goes wrong with one campaign does not stop the others.
  */
 import { decideRunStep, type RunStep } from '../core/run-step.ts';
+import { inParallel } from '../in-parallel.ts';
 import { isNewer, type OpenCampaign, openCampaigns } from '../store/campaigns.ts';
 import type { OpenRunRef, RunDoc } from '../store/documents.ts';
 import { type ClaimKind, dueRuns, lookAtPages } from '../store/ledger-pages.ts';
@@ -15,6 +16,9 @@ import type { RunFreezer } from './run-freezer.ts';
 import { copyOrderDown, endRun, insertMissingRun, type RunStepsOptions } from './run-steps.ts';
 
 const INSPECT_AT_ONCE = 500;
+const STEPS_AT_ONCE = 8;
+/** A paused campaign's pages change only by what its last holders still wrote. */
+const INSPECT_PAUSED_MS = 10_000;
 
 export interface OpenRun {
   campaign: OpenCampaign;
@@ -29,6 +33,8 @@ export interface OpenRun {
   /** Where a page may be found. Cleared by a claim that finds none, set by looking. */
   readonly hints: Record<ClaimKind, boolean>;
   lastServed: number;
+  /** When its pages were last looked at, monotonic. */
+  inspectedAt: number;
 }
 
 export interface OpenRunsOptions {
@@ -141,10 +147,10 @@ export class OpenRuns {
     const { steps, freezer, env } = this.#options;
     const freezing: RunDoc[] = [];
     let changed = false;
-    for (const entry of this.entries.values()) {
+    await inParallel(this.entries.values(), STEPS_AT_ONCE, async (entry) => {
       const { step, run, campaign, ref } = entry;
       if (step === 'freeze' && run !== undefined) freezing.push(run);
-      if (step !== 'insert-run' && step !== 'copy-order' && step !== 'cancel-freezing') continue;
+      if (step !== 'insert-run' && step !== 'copy-order' && step !== 'cancel-freezing') return;
       await this.#alone(entry, async () => {
         if (step === 'insert-run') await insertMissingRun(steps, campaign, ref);
         else if (step === 'copy-order') await copyOrderDown(steps, campaign);
@@ -152,7 +158,7 @@ export class OpenRuns {
       });
       entry.stale = true;
       changed = true;
-    }
+    });
     const waiting = [...this.entries.values()].filter(({ run }) => run?.status === 'freezing');
     freezer.keepOnly(new Set(waiting.map(({ ref }) => ref.runId)));
     if (freezing.length > 0) await freezer.advance(freezing);
@@ -175,20 +181,24 @@ export class OpenRuns {
   /** Looks at the pages of runs where no page is known to be free; ends those that have no page left to work on. */
   async #inspect(): Promise<void> {
     const { env } = this.#options;
+    const now = env.clock.monotonic();
+    const rests = ({ campaign, inspectedAt }: OpenRun): boolean =>
+      campaign.status === 'paused' && now - inspectedAt < INSPECT_PAUSED_MS;
     const idle = [...this.entries.values()].filter(
-      (entry) => isPageStep(entry.step) && entry.claiming === 0 && !hasHint(entry),
+      (entry) => isPageStep(entry.step) && entry.claiming === 0 && !hasHint(entry) && !rests(entry),
     );
     for (let first = 0; first < idle.length; first += INSPECT_AT_ONCE) {
       const batch = idle.slice(first, first + INSPECT_AT_ONCE);
       const sizes = batch.flatMap((entry) => (entry.run === undefined ? [] : [sizeOf(entry.run)]));
       const found = await lookAtPages(env.store, sizes, env.serverNow());
-      for (const entry of batch) {
+      await inParallel(batch, STEPS_AT_ONCE, async (entry) => {
         const pages = found.get(entry.ref.runId);
-        if (pages === undefined) continue;
+        if (pages === undefined) return;
+        entry.inspectedAt = now;
         Object.assign(entry.hints, { pending: pages.pending, due: pages.due, behind: pages.behind });
         // A hold that lost its page may still be telling what it knows; the books close without it and are corrected.
         if (!pages.unfinished) await this.#alone(entry, () => this.#end(entry));
-      }
+      });
     }
   }
 
@@ -227,5 +237,6 @@ function newOpenRun(campaign: OpenCampaign, ref: OpenRunRef): OpenRun {
     claiming: 0,
     hints: { due: false, behind: false, pending: true },
     lastServed: Number.NEGATIVE_INFINITY,
+    inspectedAt: Number.NEGATIVE_INFINITY,
   };
 }

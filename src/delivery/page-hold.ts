@@ -471,7 +471,7 @@ export class PageHold {
       const recipient = this.#recipients[index];
       const state = this.#page.state(index);
       if (recipient === undefined || state === 'pending' || state === 'sending') continue;
-      const { providerId, code, reason } = this.#page.detail(index) ?? {};
+      const { providerId, code, reason, dueAt } = this.#page.detail(index) ?? {};
       deliveries.push({
         recipientId: recipient.id,
         state,
@@ -480,6 +480,7 @@ export class PageHold {
         ...(providerId === undefined ? {} : { providerId }),
         ...(code === undefined ? {} : { code }),
         ...(reason === undefined ? {} : { reason }),
+        ...(dueAt === undefined || state !== 'retrying' ? {} : { dueAt: new Date(dueAt) }),
       });
     }
     this.#env.onRecorded(this.#run.doc, deliveries);

@@ -71,7 +71,7 @@ export class RunFreezer {
     if (this.#stopping) return;
     const { store, clock, sources } = this.#options;
     const lists = runs.filter((run) => 'audienceId' in run.audience);
-    await Promise.all(lists.map((run) => this.#adoptList(run)));
+    for (const run of lists) await this.#alone(run, () => this.#adoptList(run));
 
     const own = runs.filter((run) => 'source' in run.audience && Object.hasOwn(sources, run.audience.source));
     const askedAt = clock.monotonic();
@@ -102,7 +102,8 @@ export class RunFreezer {
         )
         .map((sighting) => sighting.key),
     );
-    for (const run of own) await this.#advanceSource(run, attempts.get(run._id), dead);
+    for (const run of own)
+      await this.#alone(run, () => this.#advanceSource(run, attempts.get(run._id), dead));
   }
 
   /** Ends every attempt of this worker. They do not count as failures; another worker begins anew. */
@@ -115,6 +116,15 @@ export class RunFreezer {
       ended,
       new Promise((resolve) => this.#options.clock.schedule(timeoutMs, () => resolve(null))),
     ]);
+  }
+
+  /** What goes wrong with one run must not stop the others. */
+  async #alone(run: RunDoc, step: () => Promise<void>): Promise<void> {
+    try {
+      await step();
+    } catch (error) {
+      this.#options.logger.warn({ error, campaign: run.name }, 'a step of freezing failed; trying again');
+    }
   }
 
   async #adoptList(run: RunDoc): Promise<void> {

@@ -51,9 +51,6 @@ export class Sends {
   get count(): number {
     return this.#inFlight.size;
   }
-  indices(): number[] {
-    return [...this.#inFlight.keys()];
-  }
 
   start(index: number, message: Message): void {
     const { messenger, clock } = this.#options;

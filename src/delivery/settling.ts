@@ -5,6 +5,7 @@
  * in the document until it has answered, or nobody would ask again after a crash.
  */
 import type { LedgerPage } from '../core/ledger-page.ts';
+import { cutUtf8 } from '../core/retry.ts';
 import { hold, type ResendLimits, resend, type Unsettled, waiting } from '../core/settlement.ts';
 import type { Message, Messenger, Reconciliation } from '../messengers/messenger.ts';
 import type { HoldEnvironment } from './hold-environment.ts';
@@ -118,7 +119,8 @@ export class Settling {
         messenger.reconcile(messages, { signal: controller.signal }),
         tooLate,
       ]);
-      return Array.isArray(answers) && answers.length === messages.length ? [...answers] : [];
+      if (!Array.isArray(answers) || answers.length !== messages.length) return [];
+      return answers.map(readAnswer);
     } catch (error) {
       logger.warn(
         { error, recipients: messages.length },
@@ -145,7 +147,7 @@ export class Settling {
       case 'failed':
         this.#page.set(index, 'failed', now, {
           code: 'reconciled',
-          reason: String(answer.reason).slice(0, 256),
+          reason: answer.reason,
         });
         return false;
       case 'not-sent':
@@ -154,5 +156,24 @@ export class Settling {
         hold(this.#page, index, 'the messenger could not say whether it left', now);
         return false;
     }
+  }
+}
+
+/** An answer by the contract, in our own plain copy; undefined: one that says nothing. */
+function readAnswer(answer: unknown): Reconciliation | undefined {
+  const given = (answer ?? {}) as { status?: unknown; providerId?: unknown; reason?: unknown };
+  switch (given.status) {
+    case 'sent': {
+      const { providerId } = given;
+      return typeof providerId === 'string'
+        ? { status: 'sent', providerId: cutUtf8(providerId, 128) }
+        : { status: 'sent' };
+    }
+    case 'failed':
+      return { status: 'failed', reason: cutUtf8(String(given.reason), 256) };
+    case 'not-sent':
+      return { status: 'not-sent' };
+    default:
+      return undefined;
   }
 }

@@ -32,7 +32,6 @@ const STATUS_OF: Partial<Record<ErrorCode, number>> = {
   invalid_campaign: 400,
   invalid_content: 400,
   unknown_messenger: 400,
-  unknown_source: 400,
   not_found: 404,
   refused: 409,
   stopped: 503,
@@ -157,10 +156,19 @@ function answerErrors(logger: Logger): ErrorRequestHandler {
   };
 }
 
+/** The database did not answer: the driver's own words stay in the log. */
+function isAway(error: unknown): boolean {
+  const name = String((error as { name?: unknown } | null)?.name);
+  return /^(Mongo(ServerSelection|Network|NetworkTimeout|NotConnected|PoolCleared)|NoAnswer)/.test(name);
+}
+
 function describe(error: unknown): { status: number; code: string; message: string } {
   if (error instanceof Refusal) return error;
   if (error instanceof CampaignSchedulerError) {
     return { status: STATUS_OF[error.code] ?? 500, code: error.code, message: error.message };
+  }
+  if (isAway(error)) {
+    return { status: 503, code: 'mongo_unreachable', message: 'MongoDB cannot be reached right now' };
   }
   // Errors of reading the body carry a status and a type such as `entity.too.large`.
   const { status, type } = Object(error) as { status?: unknown; type?: unknown };

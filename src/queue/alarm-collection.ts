@@ -1,5 +1,5 @@
 /**
- * Writes to alarms from outside a run: wake, insert, release, remove. Owns the collection handle, which always writes
+ * Writes to alarms from outside a run: wake, insert, release. Owns the collection handle, which always writes
  * with majority and reads from the primary, whatever the connection's own settings are.
  *
  * Invariant: nothing here touches the lock of a running alarm (except `release`, which names its token), and a wake-up
@@ -138,17 +138,6 @@ export function alarmCollection(db: Db, collectionName: string) {
     return result.matchedCount === 1;
   }
 
-  /**
-   * Deletes an alarm that has lost its campaign. Read the alarm first, then make sure that nothing is left to ring
-   * for, then remove it as read. Filter: id, not ringing, `wakeRev` as read. Zero matches: it rings or was woken in
-   * between, and its own handler will decide.
-   */
-  async function remove(alarm: Pick<AlarmState, 'id' | 'wakeRev'>): Promise<boolean> {
-    const wakeRev = alarm.wakeRev === 0 ? { $in: [0, null] } : alarm.wakeRev;
-    const result = await collection.deleteOne({ _id: new ObjectId(alarm.id), lockedAt: null, wakeRev });
-    return result.deletedCount === 1;
-  }
-
   async function addIds(ids: Map<string, string>, entries: readonly AlarmEntry[]): Promise<void> {
     if (entries.length === 0) return;
     const wanted = new Set(entries.map((entry) => `${entry.name} ${entry.campaignId}`));
@@ -157,7 +146,7 @@ export function alarmCollection(db: Db, collectionName: string) {
     }
   }
 
-  return { collection, wake, find, insertMissing, upsertMissing, release, remove };
+  return { collection, wake, find, insertMissing, upsertMissing, release };
 }
 
 function keyOf(alarm: { name: string; campaignId: string }): Filter<AlarmDocument> {
@@ -189,7 +178,6 @@ function stateOf(alarm: AlarmDocument): AlarmState {
     lockedAt: alarm.lockedAt ?? null,
     lockToken: alarm.lockToken ?? null,
     lastModifiedBy: alarm.lastModifiedBy ?? null,
-    wakeRev: alarm.wakeRev ?? 0,
   };
 }
 

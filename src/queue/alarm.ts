@@ -36,8 +36,6 @@ export interface AlarmState {
   readonly lockedAt: Date | null;
   readonly lockToken: string | null;
   readonly lastModifiedBy: string | null;
-  /** Grows with every wake-up: what `remove()` compares, so that a wake-up in between is not lost. */
-  readonly wakeRev: number;
 }
 
 /** The stored document. Fields written only by a run may be missing; null and missing mean the same. */

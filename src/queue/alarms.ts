@@ -61,8 +61,6 @@ export interface Alarms {
   upsertMissing(entries: readonly AlarmEntry[]): Promise<Map<string, string>>;
   /** Takes an alarm, as read, from a dead worker; it rings at once. False: it was no longer held under this token. */
   release(jobId: string, lockToken: string): Promise<boolean>;
-  /** Deletes an alarm without a campaign, as read before that was found. False: it rings or was woken meanwhile. */
-  remove(alarm: Pick<AlarmState, 'id' | 'wakeRev'>): Promise<boolean>;
 }
 
 const DEFAULT_CONCURRENCY = 500;
@@ -106,6 +104,6 @@ export function createAlarms(options: AlarmsOptions): Alarms {
     return lastStop;
   }
 
-  const { wake, find, insertMissing, upsertMissing, release, remove } = alarms;
-  return { ensureIndexes, start, stop, wake, find, insertMissing, upsertMissing, release, remove };
+  const { wake, find, insertMissing, upsertMissing, release } = alarms;
+  return { ensureIndexes, start, stop, wake, find, insertMissing, upsertMissing, release };
 }

@@ -9,6 +9,7 @@ import { abandon, applyLateTruths } from '../core/settlement.ts';
 import { type HoldEnvironment, momentOf } from '../delivery/hold-environment.ts';
 import type { RunSharing } from '../delivery/run-sharing.ts';
 import type { EventBus } from '../events.ts';
+import { inParallel } from '../in-parallel.ts';
 import { readAudiencePage } from '../store/audiences.ts';
 import type { Claim, RunDoc } from '../store/documents.ts';
 import type { Journal } from '../store/journal.ts';
@@ -22,6 +23,9 @@ export interface ClaimWatchOptions {
   readonly journal: Journal;
   readonly events: EventBus;
 }
+
+/** A dead worker may leave hundreds of pages, each of which takes a few round trips. */
+const TAKEN_AT_ONCE = 8;
 
 const WORKER_LOST = {
   code: 'worker_lost',
@@ -54,10 +58,10 @@ export function createClaimWatch(options: ClaimWatchOptions): Duty {
         askedAt,
         env.clock.monotonic(),
       );
-      for (const sighting of dead) {
+      await inParallel(dead, TAKEN_AT_ONCE, async (sighting) => {
         const claim = byPage.get(sighting.key);
         if (claim !== undefined) await sharing.whileTaking(() => takeOver(options, claim, sighting));
-      }
+      });
     },
   });
 }
@@ -97,7 +101,8 @@ async function takeOver(
     details: page.takeChangedDetails(),
     unsettled: [...(document.unsettled ?? []), ...(sending.length > 0 ? [entry] : [])],
     orderNo: document.orderNo,
-    deaths: document.deaths + 1,
+    // A page on which nothing was being handed over cannot be what killed its holder.
+    deaths: document.deaths + (sending.length > 0 || (document.unsettled ?? []).length > 0 ? 1 : 0),
   });
   if (taken === null) return; // not dead after all, or another worker was first
   sharing.adopt(taken, run, audience, claimedAt);

@@ -102,6 +102,7 @@ export function createRecovery(options: RecoveryOptions): Recovery {
       const soon = new Date(serverNow().getTime() + SOON_MS);
       await pass.all('processing');
       await pass.all('scheduled', soon);
+      await pass.all('scheduled', null); // what another program wrote has no `nextRunAt`
       position = await pass.some('scheduled', position);
       await mergeAllUnheld(store);
       pass.tell();
@@ -211,7 +212,7 @@ class Pass {
     };
   }
 
-  async all(status: 'scheduled' | 'processing', dueBefore?: Date): Promise<void> {
+  async all(status: 'scheduled' | 'processing', dueBefore?: Date | null): Promise<void> {
     for await (const heads of headBatches(this.#options.store, status, dueBefore, BATCH)) {
       await this.#treat(await this.#own(heads, status));
       await this.#renew();

@@ -64,8 +64,12 @@ function boundedCursor<C extends AbstractCursor>(cursor: C, limitMs: number): C 
 function within(result: unknown, name: string, ms: number): unknown {
   if (!(result instanceof Promise)) return result;
   return orAtDeadline(result, ms, systemClock, () => {
-    throw new Error(`MongoDB gave no answer to \`${name}\` within ${ms} ms`);
+    throw new NoAnswerError(`MongoDB gave no answer to \`${name}\` within ${ms} ms`);
   });
+}
+
+class NoAnswerError extends Error {
+  override readonly name = 'NoAnswerError';
 }
 
 function wrap<T extends object>(target: T, change: (name: string, method: Method) => Method): T {

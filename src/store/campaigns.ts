@@ -2,11 +2,11 @@
  * The campaigns: every write is guarded by what was read (status, rev), so two people, two workers or a person and a worker
  * never undo each other. `null` or `false` means that the guard did not match: read again and decide anew.
  */
-import { type Filter, ObjectId, type UpdateFilter } from 'mongodb';
+import { type Filter, MongoServerError, ObjectId, type UpdateFilter } from 'mongodb';
 import { CAMPAIGN_STATUSES, type CampaignStatus } from '../core/campaign-machine.ts';
 import type { Order } from '../core/orders.ts';
 import { type CampaignDoc, type OpenRunRef, SCHEMA_VERSION, type StatusReason } from './documents.ts';
-import { MAJORITY, type Store } from './store.ts';
+import { isDuplicateKey, MAJORITY, type Store } from './store.ts';
 
 /** What a poll reads of a campaign that has an open run. */
 export type OpenCampaign = Pick<
@@ -43,12 +43,28 @@ const OPEN = {
   schemaVersion: 1,
 };
 
+const INSERT_REPEATS = 3;
+const INSERT_PAUSE_MS = 500;
+
 export const newId = (): ObjectId => new ObjectId();
 export const parseId = (id: string): ObjectId | undefined =>
   /^[0-9a-f]{24}$/i.test(id) ? new ObjectId(id) : undefined;
 
+/**
+ * Inserts a campaign under its own id. Repeated where the answer may have been lost: whoever is told that it failed would
+ * create it again, and everybody would get it twice.
+ */
 export async function insertCampaign(store: Store, campaign: CampaignDoc): Promise<void> {
-  await store.campaigns.insertOne(campaign);
+  for (let failures = 0; ; failures += 1) {
+    try {
+      await store.campaigns.insertOne(campaign);
+      return;
+    } catch (error) {
+      if (failures > 0 && isDuplicateKey(error)) return; // the first try had been applied
+      if (error instanceof MongoServerError || failures === INSERT_REPEATS) throw error;
+      await new Promise((resolve) => setTimeout(resolve, INSERT_PAUSE_MS));
+    }
+  }
 }
 
 export async function readCampaign(store: Store, id: ObjectId): Promise<CampaignDoc | null> {
@@ -63,6 +79,7 @@ export async function listCampaigns(
   return store.campaigns
     .find(
       {
+        schemaVersion: { $exists: true }, // another program's is shown when it was adopted
         ...(filter.status === undefined ? {} : { status: filter.status }),
         ...(filter.name === undefined ? {} : { name: filter.name }),
         ...(filter.after === undefined ? {} : { _id: { $gt: filter.after } }),
@@ -178,7 +195,12 @@ export async function setAgendaJobIds(
   await store.campaigns.bulkWrite(
     entries.map(({ id, agendaJobId }) => ({
       updateOne: {
-        filter: { _id: id, agendaJobId: { $ne: agendaJobId } },
+        // One that has ended meanwhile has no alarm any more.
+        filter: {
+          _id: id,
+          agendaJobId: { $ne: agendaJobId },
+          $or: [{ status: { $in: ['scheduled', 'processing'] } }, { 'openRuns.0': { $exists: true } }],
+        },
         update: { $set: { agendaJobId } },
       },
     })),
@@ -197,17 +219,18 @@ export async function clearAgendaJobId(
   );
 }
 
-/** Recovery's look at all campaigns of one status (due before an instant), in batches, in the order of an index. */
+/** Recovery's look at all campaigns of one status (due before an instant; null: without one), in batches, by an index. */
 export async function* headBatches(
   store: Store,
   status: CampaignStatus,
-  dueBefore: Date | undefined,
+  dueBefore: Date | null | undefined,
   size: number,
 ): AsyncGenerator<CampaignHead[]> {
-  const filter = dueBefore === undefined ? { status } : { status, nextRunAt: { $lte: dueBefore } };
+  const due = dueBefore === null ? null : { $lte: dueBefore };
+  const filter = dueBefore === undefined ? { status } : { status, nextRunAt: due };
   const order = dueBefore === undefined ? { status: 1, _id: 1 } : { status: 1, nextRunAt: 1 };
   const cursor = store.campaigns
-    .find<CampaignHead>(filter, { projection: HEAD, ...MAJORITY })
+    .find<CampaignHead>(filter as Filter<CampaignDoc>, { projection: HEAD, ...MAJORITY })
     .sort(order as Record<string, 1>)
     .batchSize(size);
   let batch: CampaignHead[] = [];

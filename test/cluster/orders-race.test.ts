@@ -30,6 +30,10 @@ afterAll(() => proxy.stop());
 
 const untilBooksClosed = () =>
   expect.poll(() => campaignsOf(db).countDocuments({ 'openRuns.0': { $exists: true } }), PATIENCE).toBe(0);
+const intents = async (): Promise<number> => {
+  const pages = await pagesOf(db).find().toArray();
+  return pages.reduce((sum, { counts }) => sum + (counts?.sending ?? 0), 0);
+};
 const failing = (): never => {
   throw new DeliveryError('permanent', 'no such mailbox');
 };
@@ -114,7 +118,9 @@ it.each([
   const { id } = await api.create({ audience: people(1000), concurrency: cancels ? 1 : 50 });
   if (cancels) {
     await expect.poll(() => pagesOf(db).countDocuments(), PATIENCE).toBe(100);
+    await expect.poll(intents, PATIENCE).toBe(2);
     await campaigns.pause(id);
+    await expect.poll(intents, PATIENCE).toBe(1); // the worker has seen the pause: what had not begun is withdrawn
     first?.send({ kind: 'open' });
     await expect.poll(() => pagesOf(db).countDocuments({ status: 'claimed' }), PATIENCE).toBe(0);
   } else {

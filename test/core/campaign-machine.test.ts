@@ -13,7 +13,7 @@ const TABLE: Record<CampaignAction, string> = {
   schedule: 'scheduled - - - - - -',
   pause: '- paused paused - - - -',
   resume: '- - - scheduled - - -',
-  cancel: 'cancelled cancelled cancelled cancelled - - -',
+  cancel: 'cancelled cancelled cancelled cancelled - cancelled -',
   reschedule: 'scheduled scheduled - = - - -',
   'retry-failed': '- - = = processing processing -',
   'resend-unknown': '- - = = processing processing -',

@@ -55,6 +55,12 @@ async function complete(one: Case): Promise<Delivery> {
   rig.provider.expectNobodyTwice();
   return find(one);
 }
+const unreadable = (name: string): object =>
+  Object.defineProperty({}, name, {
+    get: () => {
+      throw new Error('not yours');
+    },
+  });
 const throwing = (error: unknown) => (): never => {
   throw error;
 };
@@ -211,6 +217,22 @@ describe('nobody knows whether it left', () => {
     ['too much', () => [{ status: 'sent' }, { status: 'sent' }], { state: 'unknown' }],
     ['a strange status', () => [{ status: 'maybe' }], { state: 'unknown' }],
     ['null', () => [null], { state: 'unknown' }],
+    ['a status that cannot be read', () => [unreadable('status')], { state: 'unknown' }],
+    [
+      'a reason that cannot be read',
+      () => [{ status: 'failed', reason: unreadable('toString') }],
+      { state: 'unknown' },
+    ],
+    [
+      'an id that is no text',
+      () => [{ status: 'sent', providerId: { long: 'x'.repeat(20_000_000) } }],
+      { state: 'sent', attempts: 1 },
+    ],
+    [
+      'an id without end',
+      () => [{ status: 'sent', providerId: 'é'.repeat(1_000_000) }],
+      { state: 'sent', providerId: 'é'.repeat(64) },
+    ],
     ['an error', throwing(new Error('down')), { state: 'unknown' }],
     ['nothing at all', () => new Promise(() => undefined), { state: 'unknown' }],
   ])('reconcile answers %s', async (_what, answer, expected) => {

@@ -14,7 +14,7 @@ import { chance } from './random.ts';
 import { type Outcome, play } from './round.ts';
 
 const SEED = Number(process.env.FAULT_SEED ?? Date.now() % 1_000_000);
-const ROUNDS = Number(process.env.FAULT_ROUNDS ?? 100);
+const ROUNDS = Number(process.env.FAULT_ROUNDS ?? FULL_ROUNDS);
 const ONLY = process.env.FAULT_ONLY;
 const PAGE_SIZES = [10, 20, 35, 50];
 const CAMPAIGNS = 2;

@@ -41,7 +41,11 @@ export async function verify(
 
   const handOvers = byRecipient(accepted(logFile, round.id));
   const deliveries = await allDeliveries(api, round.id);
-  if (deliveries.length !== round.total) complain(`${deliveries.length} deliveries of ${round.total}`);
+  // Cancelled before its run had taken its audience: there is nothing to be listed, and nobody may have been sent to.
+  const neverBegan = round.status === 'cancelled' && (await api.campaigns.report(round.id)) === null;
+  if (deliveries.length !== (neverBegan ? 0 : round.total))
+    complain(`${deliveries.length} deliveries of ${round.total}`);
+  if (neverBegan && handOvers.size > 0) complain(`${handOvers.size} were taken although it never began`);
   for (const delivery of deliveries) {
     for (const text of complaintsAbout(delivery, handOvers.get(delivery.recipient.id) ?? [], round)) {
       complain(`${delivery.recipient.id} ${text}: ${JSON.stringify(delivery)}`);

@@ -123,7 +123,6 @@ describe('find', () => {
       lockedAt: null,
       lockToken: null,
       lastModifiedBy: null,
-      wakeRev: 1,
     });
     expect(await alarms.find([])).toEqual([]);
   });
@@ -183,30 +182,5 @@ describe('release', () => {
       nextRunAt: expect.any(Date),
     });
     expect(await alarms.release(abandoned._id.toHexString(), 'of-the-dead')).toBe(false);
-  });
-});
-
-describe('remove', () => {
-  it('deletes an alarm as read', async () => {
-    const { alarms, jobs } = await fresh();
-    const campaignId = newId();
-    await alarms.wake(BULK_ALARM, campaignId, new Date());
-    const [read] = await alarms.find([campaignId]);
-    expect(await alarms.remove(read!)).toBe(true);
-    expect(await jobs.countDocuments()).toBe(0);
-    expect(await alarms.remove(read!)).toBe(false);
-  });
-
-  it('spares an alarm that was woken since, or that is ringing', async () => {
-    const { alarms, jobs } = await fresh();
-    const campaignId = newId();
-    await alarms.wake(BULK_ALARM, campaignId, new Date());
-    const [read] = await alarms.find([campaignId]);
-    await alarms.wake(BULK_ALARM, campaignId, new Date());
-    expect(await alarms.remove(read!)).toBe(false);
-    const ringing = abandonedAlarm(newId());
-    await jobs.insertOne(ringing);
-    expect(await alarms.remove({ id: ringing._id.toHexString(), wakeRev: 1 })).toBe(false);
-    expect(await jobs.countDocuments()).toBe(2);
   });
 });
