@@ -26,7 +26,7 @@ export interface SendWindowInput {
   readonly from: string;
   /**
    * Wall time at which it closes, `HH:MM` up to `24:00`; no message begins at that minute or later. Earlier than `from`
-   * means the next day: the evening and the night belong to the day on which the window began. The same as `from` is refused, because
+   * means the next day: the night belongs to the day on which the window began. The same as `from` is refused, because
    * some mean nothing by it and others a whole day; a whole day is `00:00` to `24:00`.
    */
   readonly to: string;

@@ -95,8 +95,8 @@ interface Span {
 }
 
 /**
- * The first span that ends after an instant, with all that it touches. It always exists: holidays are finite, and a window
- * falls into a skipped hour only now and then.
+ * The first span that ends after an instant, with all that it touches. It always exists: holidays are finite, and a
+ * window falls into a skipped hour only now and then.
  */
 function nextSpan(plan: Plan, clock: ZoneClock, afterMs: number): Span {
   let found: { readonly beginMs: number; readonly endMs: number } | undefined;

@@ -1,9 +1,8 @@
 /**
  * The wall clock of one time zone: from an instant to what the clock on the wall shows, and back, exactly at the
- * changes to and from daylight saving time too. Wall time is a number: the milliseconds since the epoch that UTC would have
- * if its clock showed the same. Invariant: the offset is asked once per zone and UTC midnight and remembered; between two
- * midnights with different offsets there is one change, searched to the second. (Two changes within one UTC day have
- * never happened.)
+ * changes to and from daylight saving time too. Wall time is a number: the milliseconds since the epoch that UTC would
+ * have if its clock showed the same. Invariant: the offset is asked once per zone and UTC midnight and remembered; between
+ * two midnights with different offsets there is one change, searched to the second.
  */
 
 import { IANAZone } from 'luxon';
@@ -53,8 +52,8 @@ export class ZoneClock {
   }
 
   /**
-   * The instant from which the clock never again shows a time before `wallMs`: of a time that comes twice the second, of a
-   * time that is left out the end of the gap.
+   * The instant from which the clock never again shows a time before `wallMs`: of a time that comes twice the second, of
+   * a time that is left out the end of the gap.
    */
   lastBefore(wallMs: number): number {
     const firstDay = Math.floor((wallMs - MAX_OFFSET_MS) / DAY_MS);
