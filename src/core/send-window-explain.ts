@@ -45,7 +45,8 @@ export function explainWindow(window: SendWindow, options: ExplainOptions): stri
   for (const { zone, left } of zones.slice(0, shown)) {
     lines.push(`${zone}, ${count(left)} left:`, ...nextLines(window, zone, at, limit));
   }
-  if (zones.length > shown) lines.push(`And ${count(zones.length - shown)} more zones.`);
+  const more = zones.length - shown;
+  if (more > 0) lines.push(`And ${count(more)} more ${more === 1 ? 'zone' : 'zones'}.`);
   if (zones.length === 0) {
     const zone = zoneOf(window, undefined);
     lines.push(`${zone}:`, ...nextLines(window, zone, at, limit));
