@@ -129,6 +129,20 @@ describe('the end in many zones', () => {
     expect(end.endsAt).toEqual(both);
   });
 
+  test.each<[string, number, number, string]>([
+    ['two thirds of 60 wait for the next day', 60, 10_740, '2026-06-02T12:00:40Z'],
+    ['four tenths of one are nobody', 1, 5_999, '2026-06-01T15:00:00Z'],
+  ])('a zone that closes before its share was sent: %s', (_what, newYork, chicago, endsAt) => {
+    const window = windowOf('08:00-11:00', { timezone: 'recipient', fallbackTimezone: 'UTC' });
+    const recipients = [
+      { timezone: 'America/New_York', left: newYork },
+      { timezone: 'America/Chicago', left: chicago },
+    ];
+    const from = new Date('2026-06-01T14:00Z');
+    const { zones } = forecast({ window, recipients, ratePerSecond: 1, from });
+    expect(zones[1]).toMatchObject({ zone: 'America/New_York', end: { endsAt: new Date(endsAt) } });
+  });
+
   test('recipients with the same clock are one', () => {
     const recipients = [
       { timezone: 'Mars/Olympus', left: 1 },
