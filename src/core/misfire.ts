@@ -120,18 +120,21 @@ export function decideOccurrences(situation: RecurringSituation): OccurrencePlan
   const { nominal, skipped } = plan;
   if (nominal === null) return skipping(rule, skipped, jitterMs);
 
+  const coalesced = skipped.find(({ reason }) => reason === 'coalesced');
   if (situation.openRuns > 0) {
     const isFull = situation.queuedRuns >= MAX_QUEUED_RUNS;
     if (rule.overlap === 'skip' || isFull) {
       const isCatchUp = rule.misfire === 'all' && lateMs(nominal) > onTimeMs;
       if (isCatchUp && skipped.length > 0) return skipping(rule, skipped, jitterMs);
       if (isCatchUp) return { action: 'wait', until: 'run-closed', next: ringing(nominal, jitterMs) };
+      // Where the latest was to run for others as well, they share its fate.
+      const from = coalesced?.first ?? nominal;
+      const others = skipped.filter((one) => one !== coalesced);
       const reason = rule.overlap === 'skip' ? 'overlap' : 'queue-full';
       const last = latestUntil(rule, nominal, now.getTime() - jitterMs);
-      return skipping(rule, [...skipped, range(rule, reason, nominal, last)], jitterMs);
+      return skipping(rule, [...others, range(rule, reason, from, last)], jitterMs);
     }
   }
-  const coalesced = skipped.find(({ reason }) => reason === 'coalesced');
   const isLast = rule.maxRuns !== null && runsSoFar + 1 >= rule.maxRuns;
   return {
     action: 'open',
