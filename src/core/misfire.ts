@@ -11,8 +11,11 @@ import type { Recurrence } from './recurrence-rule.ts';
 
 /** An occurrence that is later than this was missed; up to this, the alarm was only a little late. In ms. */
 export const ON_TIME_MS = 60_000;
-/** Skipped occurrences are counted up to here; beyond, the count is "at least". */
-export const MAX_COUNTED = 10_000;
+/**
+ * Skipped occurrences are counted up to here; beyond, the count is "at least". Counting takes some 10 µs each, and after
+ * a long downtime many campaigns are late together.
+ */
+export const MAX_COUNTED = 1_000;
 /** Runs that may wait for the one before them (`overlap: 'queue'`); a campaign's document holds them all. */
 export const MAX_QUEUED_RUNS = 100;
 

@@ -61,15 +61,15 @@ export function occurrencesBetween(rule: Recurrence, from: Date, to: Date, limit
 }
 
 export interface OccurrenceCount {
-  /** Exact, or `limit` when `atLeast` is true. */
+  /** Exact, even where it is more than the limit; `limit` when `atLeast` is true. */
   readonly count: number;
-  /** There are more than the limit; counting stopped there. */
+  /** There are more than the limit; they were counted one by one, and counting stopped there. */
   readonly atLeast: boolean;
 }
 
 /**
- * How many occurrences there are from `from` (inclusive) to `to` (exclusive). Never looks at more than `limit` + 1 of them,
- * and at none where arithmetic tells.
+ * How many occurrences there are from `from` (inclusive) to `to` (exclusive). There are too many when `atLeast` is true or
+ * `count` is more than `limit`: it never looks at more than `limit` + 1 of them, and only at the first where arithmetic tells.
  */
 export function countOccurrences(rule: Recurrence, from: Date, to: Date, limit: number): OccurrenceCount {
   const untilMs = to.getTime() - 1;
@@ -77,8 +77,8 @@ export function countOccurrences(rule: Recurrence, from: Date, to: Date, limit: 
   if (stepMs !== undefined) {
     const first = firstFrom(rule, from.getTime(), untilMs);
     if (first === null) return { count: 0, atLeast: false };
-    const count = Math.floor((Math.min(untilMs, endOf(rule)) - first) / stepMs) + 1;
-    return count > limit ? { count: limit, atLeast: true } : { count, atLeast: false };
+    const lastMs = Math.min(untilMs, endOf(rule));
+    return { count: Math.floor((lastMs - first) / stepMs) + 1, atLeast: false };
   }
   let count = 0;
   for (

@@ -34,7 +34,7 @@ export function wallTimeAt(zone: string, atMs: number): number {
   return atMs + stretchAt(zone, atMs).offsetMs;
 }
 
-/** The stretch that contains an instant from 1970 on. It starts or ends a year or more away where no change is near. */
+/** The stretch that contains an instant from 1970 on. It starts or ends a month or more away where no change is near. */
 export function stretchAt(zone: string, atMs: number): Stretch {
   const year = new Date(atMs).getUTCFullYear();
   let years = stretchesByZone.get(zone);
@@ -97,10 +97,10 @@ export function firstInstant(
   return null;
 }
 
-/** From the start of the year before to the end of the year after, so that a change near New Year is seen from both sides. */
+/** A year and a month on either side, so that a change near New Year is seen from both sides. */
 function stretchesAround(zone: string, year: number): Stretch[] {
-  const fromMs = Date.UTC(year - 1, 0, 1);
-  const untilMs = Date.UTC(year + 2, 0, 1);
+  const fromMs = Date.UTC(year, -1, 1);
+  const untilMs = Date.UTC(year + 1, 1, 1);
   const stretches: Stretch[] = [];
   let startMs = fromMs;
   let offsetMs = offsetAt(zone, fromMs);

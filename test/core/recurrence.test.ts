@@ -235,7 +235,9 @@ describe('where a rule begins and ends', () => {
       more: true,
     });
     expect(countOccurrences(rule, at('00:00'), at('23:00'), 10)).toEqual({ count: 3, atLeast: false });
-    expect(countOccurrences(rule, at('00:00'), at('23:00'), 2)).toEqual({ count: 2, atLeast: true });
+    const walked = ruleOf({ cron: '30 * * * *', start: at('10:30'), end: at('12:30') });
+    expect(countOccurrences(walked, at('00:00'), at('23:00'), 2)).toEqual({ count: 2, atLeast: true });
+    expect(countOccurrences(walked, at('00:00'), at('23:00'), 3)).toEqual({ count: 3, atLeast: false });
     expect(preview(rule, 10, new Date(0))).toEqual([at('10:30'), at('11:30')]);
   });
 
