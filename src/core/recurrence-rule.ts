@@ -83,7 +83,10 @@ export interface RecurrenceInput {
     | undefined;
   /** What happens to occurrences that no worker ran in time. Default: `once`. */
   readonly misfire?: MisfirePolicy | undefined;
-  /** An occurrence later than this is not run any more, 0 to 315360000000 ms. Default: however late. */
+  /**
+   * An occurrence later than this is not run any more, 0 to 315360000000 ms; up to a minute late is on time and always
+   * runs. Default: however late.
+   */
   readonly misfireWindowMs?: number | undefined;
   /** What happens when the run before is still open. Default: `skip`. */
   readonly overlap?: RunOverlapPolicy | undefined;

@@ -3,7 +3,7 @@
  * as the cron expression; it never says something that is only nearly true.
  */
 import { DateTime } from 'luxon';
-import { cronOf, type MonthDay, type Recurrence, WEEKDAYS, type Weekday } from './recurrence-rule.ts';
+import { type MonthDay, type Recurrence, WEEKDAYS, type Weekday } from './recurrence-rule.ts';
 
 const MONTHS = [
   'January',
@@ -64,7 +64,7 @@ function patternWords(rule: Recurrence): string {
     case 'monthly':
       return `on ${monthDayWords(pattern.on)} of every month at ${pattern.at}`;
     case 'cron':
-      return cronWords(pattern.cron) ?? `on the cron schedule \`${cronOf(pattern)}\``;
+      return cronWords(pattern.cron) ?? `on the cron schedule \`${pattern.cron}\``;
   }
 }
 
