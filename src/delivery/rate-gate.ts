@@ -179,10 +179,20 @@ export class RateGate {
       // A failure is no harm: these tokens expire within the second. Repeating it could count them twice.
       const returned: Promise<unknown> = this.#options
         .giveBack(each)
-        .catch(() => undefined)
+        .then(
+          () => this.#returned(),
+          () => undefined,
+        )
         .finally(() => this.#returning.delete(returned));
       this.#returning.add(returned);
     }
+  }
+
+  /** What a question was refused before may be there now. */
+  #returned(): void {
+    this.#askAgainAt = Number.NEGATIVE_INFINITY;
+    this.#knownNextAt = undefined;
+    this.#plan();
   }
 
   // ---- time ---------------------------------------------------------------------------------------------------------

@@ -28,12 +28,17 @@ export class RateShare {
 
   /** How many of `wanted` intents may be written now; asks to be woken where that are fewer. */
   room(wanted: number): number {
-    let room = wanted;
+    // While a provider rests, or the campaign has no token, nothing is asked of the other gate: it would only expire.
+    const closed =
+      this.#gates.find((gate) => gate.blockedForMs() > 0) ?? this.#gates.find((gate) => gate.room() === 0);
+    if (closed !== undefined) {
+      const others = this.#gates.filter((gate) => gate !== closed).map((gate) => gate.room());
+      closed.waitForRoom(this.#wake, Math.min(wanted, ...others.filter((room) => room > 0)));
+      return 0;
+    }
+    const room = Math.min(wanted, ...this.#gates.map((gate) => gate.room()));
     for (const gate of this.#gates) {
-      const here = gate.room();
-      if (here < room) gate.waitForRoom(this.#wake, room);
-      room = Math.min(room, here);
-      if (room === 0) return 0;
+      if (gate.room() < wanted && gate.room() === room) gate.waitForRoom(this.#wake, wanted - room);
     }
     return room;
   }

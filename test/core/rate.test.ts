@@ -160,7 +160,7 @@ const stepsWith = (lateMs: number, keep: number): fc.Arbitrary<Step[]> =>
       gapMs: fc.oneof(fc.integer({ min: 0, max: 300 }), fc.integer({ min: 0, max: 20_000 })),
       wanted: fc.integer({ min: 1, max: 2_000 }),
       lateMs: fc.integer({ min: 0, max: lateMs }),
-      keep: fc.double({ min: keep, max: 1, noNaN: true }),
+      keep: fc.integer({ min: keep * 100, max: 100 }).map((percent) => percent / 100),
     }),
     { minLength: 1, maxLength: 60 },
   );
