@@ -6,7 +6,7 @@
  * but for the rests that the provider asked for.
  */
 import type { Clock } from '../clock.ts';
-import { AHEAD_MS, BLOCK_MS, blockTokens, type Rate, spacingMs } from '../core/rate.ts';
+import { AHEAD_MS, BLOCK_MS, blockTokens, type Rate, spacingMs, tokenCost } from '../core/rate.ts';
 import type { TakenBlock } from '../store/rates.ts';
 import { HeldTokens, type Unused } from './held-tokens.ts';
 import { Rest } from './rest.ts';
@@ -43,8 +43,8 @@ export class RateGate {
   #question: Promise<void> | undefined;
   #closed = false;
   #failures = 0;
-  #usedSinceAsking = 0;
-  #askedAt = Number.NEGATIVE_INFINITY;
+  #usedSinceGrant = 0;
+  #grantAskedAt = Number.NEGATIVE_INFINITY;
   #askAgainAt = Number.NEGATIVE_INFINITY;
   /** When the next token of all servers will be there, as last heard. */
   #knownNextAt: number | undefined;
@@ -114,7 +114,7 @@ export class RateGate {
     if (!this.ready) return false;
     if (this.#rate !== undefined) this.#held.use(this.#now());
     this.#reserved -= 1;
-    this.#usedSinceAsking += 1;
+    this.#usedSinceGrant += 1;
     return true;
   }
 
@@ -262,26 +262,29 @@ export class RateGate {
   }
 
   #ask(rate: Rate): Promise<void> {
-    const now = this.#now();
-    // Who used many since the last question will use many until the next: few questions at high rates.
-    const speed = this.#usedSinceAsking / Math.max(1, now - this.#askedAt);
-    const wanted = Math.max(this.#wanted(now), Math.ceil(2 * BLOCK_MS * speed));
-    this.#usedSinceAsking = 0;
-    this.#askedAt = now;
+    const askedAt = this.#now();
+    // Who used many since the last block will use many until the next: few questions at high rates.
+    const speed = this.#usedSinceGrant / Math.max(1, askedAt - this.#grantAskedAt);
+    const wanted = Math.max(this.#wanted(askedAt), Math.ceil(2 * BLOCK_MS * speed));
     return this.#options.take(rate, Math.min(wanted, blockTokens(rate))).then(
-      (taken) => this.#answered(rate, taken),
+      (taken) => this.#answered(rate, taken, askedAt),
       () => this.#failed(),
     );
   }
 
-  #answered(rate: Rate, taken: TakenBlock): void {
+  #answered(rate: Rate, taken: TakenBlock, askedAt: number): void {
     const now = this.#now();
     this.#question = undefined;
     this.#failures = 0;
-    this.#knownNextAt = now + Math.max(taken.firstInMs + taken.granted * spacingMs(rate), taken.blockedForMs);
     if (taken.blockedForMs > 0) this.#rest.extend(taken.blockedForMs);
-    if (taken.granted > 0) this.#held.add(rate, taken, this.#askedAt, now);
-    else this.#askAgainAt = now + taken.waitMs;
+    if (taken.granted > 0) {
+      this.#held.add(rate, taken, askedAt, now);
+      this.#usedSinceGrant = 0;
+      this.#grantAskedAt = askedAt;
+    }
+    const nextInMs = taken.firstInMs + taken.granted * tokenCost(rate) * spacingMs(rate);
+    this.#knownNextAt = now + Math.max(nextInMs, taken.blockedForMs);
+    this.#askAgainAt = now + Math.max(nextInMs - AHEAD_MS, taken.waitMs); // before that the answer would be no
     const nobodyWaits = this.#forRoom.size + this.#forToken.size === 0;
     const surplus = this.#held.count(now) - (this.#closed ? 0 : this.#reserved);
     if (this.#closed || nobodyWaits) this.#giveBack(this.#held.takeOut(now, surplus));
