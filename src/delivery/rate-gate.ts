@@ -6,8 +6,9 @@
  * but for the rests that the provider asked for.
  */
 import type { Clock } from '../clock.ts';
-import { AHEAD_MS, BLOCK_MS, blockTokens, type Rate, spacingMs, tokenCost } from '../core/rate.ts';
+import { AHEAD_MS, blockTokens, type Rate, spacingMs } from '../core/rate.ts';
 import type { TakenBlock } from '../store/rates.ts';
+import { BlockQuestions } from './block-questions.ts';
 import { HeldTokens, type Unused } from './held-tokens.ts';
 import { Rest } from './rest.ts';
 import { Waiters } from './waiters.ts';
@@ -26,9 +27,7 @@ export interface RateGateOptions {
 const IDLE_MS = 600;
 /** Sends at high rates start in small groups this far apart. */
 const PACE_MS = 5;
-const FIRST_RETRY_MS = 250;
-const LONGEST_RETRY_MS = 5_000;
-/** A timer cannot be longer than 24.8 days; somebody may have given a token back long before. */
+/** A timer cannot be longer than 24.8 days. */
 const LONGEST_WAIT_MS = 60_000;
 
 export class RateGate {
@@ -38,16 +37,10 @@ export class RateGate {
   readonly #forToken = new Waiters();
   readonly #returning = new Set<Promise<unknown>>();
   readonly #rest: Rest;
+  readonly #questions: BlockQuestions;
   #rate: Rate | undefined;
   #reserved = 0;
-  #question: Promise<void> | undefined;
   #closed = false;
-  #failures = 0;
-  #usedSinceGrant = 0;
-  #grantAskedAt = Number.NEGATIVE_INFINITY;
-  #askAgainAt = Number.NEGATIVE_INFINITY;
-  /** When the next token of all servers will be there, as last heard. */
-  #knownNextAt: number | undefined;
   #wokenAt = Number.NEGATIVE_INFINITY;
   #timer: { readonly at: number; readonly cancel: () => void } | undefined;
 
@@ -55,6 +48,12 @@ export class RateGate {
     this.#options = options;
     this.#rate = options.rate;
     this.#rest = new Rest(options.clock, options.slowDown);
+    this.#questions = new BlockQuestions({
+      clock: options.clock,
+      take: options.take,
+      onAnswer: (rate, taken, askedAt) => this.#answered(rate, taken, askedAt),
+      onFailure: () => this.#plan(),
+    });
   }
 
   /** A block is a single token: an intent for it should be written only when its send can start at once. */
@@ -67,8 +66,7 @@ export class RateGate {
     if (JSON.stringify(rate) === JSON.stringify(this.#rate)) return;
     this.#giveBack(this.#held.takeOut(this.#now(), Number.POSITIVE_INFINITY));
     this.#rate = rate;
-    this.#askAgainAt = Number.NEGATIVE_INFINITY;
-    this.#knownNextAt = undefined;
+    this.#questions.forget();
     if (rate === undefined) this.#wakeAll();
     this.#plan();
   }
@@ -105,7 +103,8 @@ export class RateGate {
   /** Is a token usable now? */
   get ready(): boolean {
     if (this.#closed || this.blockedForMs() > 0) return false;
-    const nextAt = this.#rate === undefined ? Number.NEGATIVE_INFINITY : this.#held.nextAt(this.#now());
+    if (this.#rate === undefined) return true;
+    const nextAt = this.#held.nextAt(this.#now());
     return nextAt !== undefined && nextAt <= this.#now();
   }
 
@@ -114,7 +113,7 @@ export class RateGate {
     if (!this.ready) return false;
     if (this.#rate !== undefined) this.#held.use(this.#now());
     this.#reserved -= 1;
-    this.#usedSinceGrant += 1;
+    this.#questions.used();
     return true;
   }
 
@@ -132,7 +131,7 @@ export class RateGate {
   /** How far away the next token is, ms; 0 when one is in hand and due. Undefined: nobody has asked lately. */
   nextAtMs(): number | undefined {
     const now = this.#now();
-    const nextAt = this.#rate === undefined ? now : (this.#held.nextAt(now) ?? this.#knownNextAt);
+    const nextAt = this.#rate === undefined ? now : (this.#held.nextAt(now) ?? this.#questions.nextTokenAt);
     if (nextAt !== undefined) return Math.max(0, nextAt - now, this.blockedForMs());
     return this.blockedForMs() || undefined;
   }
@@ -170,7 +169,7 @@ export class RateGate {
     this.#timer?.cancel();
     this.#rest.close();
     this.#giveBack(this.#held.takeOut(this.#now(), Number.POSITIVE_INFINITY));
-    await this.#question; // its block goes back as well
+    await this.#questions.underWay; // its block goes back as well
     await Promise.all(this.#returning);
   }
 
@@ -190,8 +189,7 @@ export class RateGate {
 
   /** What a question was refused before may be there now. */
   #returned(): void {
-    this.#askAgainAt = Number.NEGATIVE_INFINITY;
-    this.#knownNextAt = undefined;
+    this.#questions.forget();
     this.#plan();
   }
 
@@ -207,7 +205,7 @@ export class RateGate {
     const now = this.#now();
     this.#returnIdle(now);
     const askAt = this.#askDueAt(now);
-    if (askAt <= now && this.#rate !== undefined) this.#question = this.#ask(this.#rate);
+    if (askAt <= now && this.#rate !== undefined) this.#questions.ask(this.#rate, this.#wanted(now));
     const at = Math.min(
       askAt <= now ? Number.POSITIVE_INFINITY : askAt,
       this.#wakeDueAt(now),
@@ -255,48 +253,20 @@ export class RateGate {
 
   /** When the next block is to be asked for: while the last is being used, not before the bucket would give one. */
   #askDueAt(now: number): number {
-    if (this.#question !== undefined || this.#rate === undefined || this.#wanted(now) === 0)
+    if (this.#questions.underWay !== undefined || this.#rate === undefined || this.#wanted(now) === 0)
       return Number.POSITIVE_INFINITY;
     const lastAt = this.#held.lastAt(now) ?? Number.NEGATIVE_INFINITY;
-    return Math.max(this.#askAgainAt, this.#rest.until, lastAt - AHEAD_MS);
-  }
-
-  #ask(rate: Rate): Promise<void> {
-    const askedAt = this.#now();
-    // Who used many since the last block will use many until the next: few questions at high rates.
-    const speed = this.#usedSinceGrant / Math.max(1, askedAt - this.#grantAskedAt);
-    const wanted = Math.max(this.#wanted(askedAt), Math.ceil(2 * BLOCK_MS * speed));
-    return this.#options.take(rate, Math.min(wanted, blockTokens(rate))).then(
-      (taken) => this.#answered(rate, taken, askedAt),
-      () => this.#failed(),
-    );
+    return Math.max(this.#questions.againAt, this.#rest.until, lastAt - AHEAD_MS);
   }
 
   #answered(rate: Rate, taken: TakenBlock, askedAt: number): void {
     const now = this.#now();
-    this.#question = undefined;
-    this.#failures = 0;
     if (taken.blockedForMs > 0) this.#rest.extend(taken.blockedForMs);
-    if (taken.granted > 0) {
-      this.#held.add(rate, taken, askedAt, now);
-      this.#usedSinceGrant = 0;
-      this.#grantAskedAt = askedAt;
-    }
-    const nextInMs = taken.firstInMs + taken.granted * tokenCost(rate) * spacingMs(rate);
-    this.#knownNextAt = now + Math.max(nextInMs, taken.blockedForMs);
-    this.#askAgainAt = now + Math.max(nextInMs - AHEAD_MS, taken.waitMs); // before that the answer would be no
+    if (taken.granted > 0) this.#held.add(rate, taken, askedAt, now);
     const nobodyWaits = this.#forRoom.size + this.#forToken.size === 0;
     const surplus = this.#held.count(now) - (this.#closed ? 0 : this.#reserved);
     if (this.#closed || nobodyWaits) this.#giveBack(this.#held.takeOut(now, surplus));
     this.#forRoom.call(this.room());
-    this.#plan();
-  }
-
-  #failed(): void {
-    this.#question = undefined;
-    const delayMs = Math.min(LONGEST_RETRY_MS, FIRST_RETRY_MS * 2 ** this.#failures);
-    this.#failures = Math.min(10, this.#failures + 1);
-    this.#askAgainAt = this.#now() + delayMs;
     this.#plan();
   }
 

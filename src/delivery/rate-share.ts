@@ -57,9 +57,13 @@ export class RateShare {
 
   /** Uses one token of each rate for a send that starts now; asks to be woken where one is missing. */
   tryStart(): boolean {
-    const missing = this.#gates.filter((gate) => !gate.ready);
-    for (const gate of missing) gate.waitForToken(this.#wake, this.#reserved);
-    if (missing.length > 0) return false;
+    let missing = false;
+    for (const gate of this.#gates) {
+      if (gate.ready) continue;
+      gate.waitForToken(this.#wake, this.#reserved);
+      missing = true;
+    }
+    if (missing) return false;
     for (const gate of this.#gates) gate.tryTake();
     this.#reserved -= 1;
     return true;

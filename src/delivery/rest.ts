@@ -23,6 +23,7 @@ export class Rest {
     return this.#until;
   }
   get leftMs(): number {
+    if (this.#until === Number.NEGATIVE_INFINITY) return 0; // asked before every send
     return Math.max(0, this.#until - this.#clock.monotonic());
   }
 

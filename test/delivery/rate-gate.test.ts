@@ -1,4 +1,5 @@
 /** Rates in a worker, in virtual time: several gates on one bucket, whatever happens to them. */
+import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Rate } from '../../src/core/rate.ts';
 import type { RateGate } from '../../src/delivery/rate-gate.ts';
@@ -174,6 +175,22 @@ describe('a gate', () => {
     one.stop();
   });
 
+  test('is not misled by an answer that was given under the rate before', async () => {
+    const changing = gate('a', { perDay: 1 });
+    const one = sender([changing]);
+    await clock.advance(20);
+    buckets.latencyMs = 100;
+    void changing.giveBack();
+    one.kick();
+    await clock.advance(20);
+    changing.setRate({ perDay: 2 });
+    await clock.advance(20);
+    changing.setRate({ perSecond: 100 });
+    await clock.advance(2_000);
+    expect(one.sends.length).toBeGreaterThan(100);
+    one.stop();
+  });
+
   test('a restart has no burst: what the first left is all there is', async () => {
     const first = gate('a', { perSecond: 100 });
     const before = sender([first]);
@@ -187,6 +204,55 @@ describe('a gate', () => {
     expect(fullest(sends, 1_000)).toBeLessThanOrEqual(130);
     after.stop();
   });
+});
+
+test('whatever happens to its senders and to the way to the server, no second is a block above', async () => {
+  const event = fc.record({
+    afterMs: fc.integer({ min: 1, max: 700 }),
+    kind: fc.constantFrom('pause', 'pause', 'restart', 'latency', 'away', 'back', 'rest'),
+    which: fc.nat(3),
+    ms: fc.integer({ min: 1, max: 400 }),
+  });
+  await fc.assert(
+    fc.asyncProperty(
+      fc.record({ perSecond: fc.integer({ min: 1, max: 150 }) }),
+      fc.array(event, { minLength: 5, maxLength: 25 }),
+      async (rate, events) => {
+        clock = new VirtualClock();
+        buckets = new PlayedBuckets(clock);
+        const slots = [0, 1, 2, 3].map(() => {
+          const on = gate('a', rate);
+          return { on, sender: sender([on], { flushMs: 30, sendMs: 40 }) };
+        });
+        const sends: number[] = [];
+        for (const { afterMs, kind, which, ms } of events) {
+          await clock.advance(afterMs);
+          const slot = slots[which] as (typeof slots)[number];
+          if (kind === 'latency') buckets.latencyMs = ms;
+          if (kind === 'away' || kind === 'back') buckets.away = kind === 'away';
+          if (kind === 'rest') slot.on.slowDown(ms);
+          if (kind !== 'pause' && kind !== 'restart') continue;
+          slot.sender.stop();
+          sends.push(...slot.sender.sends);
+          void (kind === 'pause' ? slot.on.giveBack() : slot.on.close());
+          if (kind === 'restart') slot.on = gate('a', rate);
+          slot.sender = sender([slot.on], { flushMs: 30, sendMs: 40 });
+        }
+        buckets.away = false;
+        await clock.advance(1_000);
+        for (const each of slots) {
+          each.sender.stop();
+          sends.push(...each.sender.sends);
+        }
+        expect(fullest(sends, 1_000)).toBeLessThanOrEqual(2 * rate.perSecond + 1);
+        const closing = Promise.all(gates.splice(0).map((each) => each.close()));
+        await clock.advance(20_000);
+        await closing;
+        expect(clock.timers).toBe(0);
+      },
+    ),
+    { numRuns: 25 },
+  );
 });
 
 describe('a rest', () => {
