@@ -3,6 +3,7 @@ import type { ObjectId } from 'mongodb';
 import type { CampaignStatus, RunStatus } from '../core/campaign-machine.ts';
 import type { Counts, Detail } from '../core/ledger-page.ts';
 import type { Order } from '../core/orders.ts';
+import type { Rate } from '../core/rate.ts';
 import type { Recipient } from '../core/recipient.ts';
 import type { LateTruth, OnUnknown, Unsettled } from '../core/settlement.ts';
 
@@ -193,6 +194,28 @@ export interface LeaseDoc {
   /** Server time. */
   expiresAt: Date;
   report?: unknown;
+  schemaVersion: number;
+}
+
+/** A token bucket; all times are the server's. What stands without a value has never been needed. */
+export interface RateDoc {
+  /** `campaign:<id>` or `messenger:<name>` */
+  _id: string;
+  /** As last asked with. */
+  rate?: Rate;
+  /** Level at `at`, see `core/rate.ts`. */
+  tokens?: number;
+  at?: Date;
+  /** The provider asked for a rest. */
+  blockedUntil?: Date;
+  /** The last answer, for whoever asked. */
+  granted?: number;
+  firstInMs?: number;
+  waitMs?: number;
+  blockedForMs?: number;
+  takenAt?: Date;
+  /** When the document may be deleted. */
+  expiresAt?: Date;
   schemaVersion: number;
 }
 

@@ -20,6 +20,7 @@ import type {
   JournalDoc,
   LeaseDoc,
   LedgerPageDoc,
+  RateDoc,
   RunDoc,
   WorkerDoc,
 } from './documents.ts';
@@ -34,6 +35,7 @@ export interface Store {
   readonly ledgerPages: Collection<LedgerPageDoc>;
   readonly workers: Collection<WorkerDoc>;
   readonly leases: Collection<LeaseDoc>;
+  readonly rates: Collection<RateDoc>;
   readonly journal: Collection<JournalDoc>;
   /** Name of the collection of alarms. */
   readonly alarmsName: string;
@@ -146,6 +148,7 @@ async function describeStore(connection: Connection, options: StoreOptions, own:
     ledgerPages: collection<LedgerPageDoc>('ledger_pages'),
     workers: collection<WorkerDoc>('workers'),
     leases: collection<LeaseDoc>('leases'),
+    rates: collection<RateDoc>('rates'),
     journal: collection<JournalDoc>('journal'),
     alarmsName: `${options.collectionPrefix}agendaJobs`,
     replicaSet: typeof hello.setName === 'string' || hello.msg === 'isdbgrid',
@@ -214,6 +217,7 @@ async function ensureIndexes(store: Store, journalDays: number): Promise<void> {
       { partialFilterExpression: { 'late.0': { $exists: true } } },
     ),
     make(store.workers, 'workers_heartbeat', { heartbeatAt: 1 }, { expireAfterSeconds: 7 * 24 * 3600 }),
+    make(store.rates, 'rates_ttl', { expiresAt: 1 }, { expireAfterSeconds: 0 }),
     make(store.journal, 'journal_campaign', { campaignId: 1, at: 1 }),
     make(store.journal, 'journal_ttl', { at: 1 }, { expireAfterSeconds: journalDays * 24 * 3600 }),
   ]);
