@@ -47,7 +47,7 @@ export const BLOCK_MS = 250;
 /** A block may begin so far in the future, so that the next one is there before the last is used up. */
 export const AHEAD_MS = 250;
 /** Tokens that nobody asked for in time are kept so long: a late question loses nothing, an idle hour gives no burst. */
-export const LATE_MS = 100;
+export const LATE_MS = 250;
 /** A block expires so long after it was asked for, whatever is left of it. */
 export const BLOCK_LIFE_MS = 1_000;
 /** A server's clock that goes back by more than this was set; by less, two operations have overtaken each other. */

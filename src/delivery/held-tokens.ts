@@ -29,8 +29,14 @@ export class HeldTokens {
   #blocks: Block[] = [];
 
   add(rate: Rate, taken: TakenBlock, askedAt: number, answeredAt: number): void {
-    const spacing = spacingMs(rate);
-    const nextAt = answeredAt + taken.firstInMs;
+    const granted = spacingMs(rate);
+    const lastAt = answeredAt + taken.firstInMs + (taken.granted - 1) * granted;
+    // Late tokens catch up at twice the speed at most, not all at once.
+    const nextAt = answeredAt + Math.max(0, taken.firstInMs);
+    const spacing =
+      taken.firstInMs >= 0
+        ? granted
+        : Math.max(granted / 2, (lastAt - nextAt) / Math.max(1, taken.granted - 1));
     const expiresAt = askedAt + BLOCK_LIFE_MS + Math.min(0, taken.firstInMs);
     const inTime = Math.max(0, Math.ceil((expiresAt - nextAt) / spacing));
     const left = Math.min(taken.granted, inTime);

