@@ -8,6 +8,10 @@ import { z } from 'zod';
 import { type AudienceOfSource, audienceProblem, isOfSource } from './audience-input.ts';
 import type { AudienceRows } from './config.ts';
 import { copyPlain, isPlainObject } from './core/plain-data.ts';
+import { checkRate, type Rate } from './core/rate.ts';
+import { checkRecurrence } from './core/recurrence-check.ts';
+import type { Recurrence, RecurrenceInput } from './core/recurrence-rule.ts';
+import { checkSendWindow, type SendWindow, type SendWindowInput } from './core/send-window-check.ts';
 import type { OnUnknown } from './core/settlement.ts';
 import { type Problem, ValidationError } from './errors.ts';
 import { expectation, expecting, flag, integer, problemsOf, unobjectionable } from './input-checks.ts';
@@ -30,6 +34,17 @@ export interface CampaignInput {
    * past starts at once. Default: now.
    */
   readonly sendAt?: InstantInput | undefined;
+  /**
+   * When it recurs. Each occurrence is a run of its own, with the content and limits that the campaign then has; a named
+   * source is read anew for each, a list is frozen once. Not together with `sendAt`: the rule has a `start`. Default: once.
+   */
+  readonly recurrence?: RecurrenceInput | undefined;
+  /** A recurring campaign pauses itself when a run reached nobody, or its audience could not be read. Default: false. */
+  readonly pauseOnFailure?: boolean | undefined;
+  /** The hours in which messages may leave; outside it waits and goes on by itself. Default: always. */
+  readonly window?: SendWindowInput | undefined;
+  /** How fast it may send, over all servers together. Default: as fast as its messenger allows. */
+  readonly rate?: Rate | undefined;
   /** Created without being scheduled; `schedule()` does that later. Default: false. */
   readonly draft?: boolean | undefined;
   /** Sends in flight in one worker, 1 to 1000. Default: 10. */
@@ -69,6 +84,8 @@ export interface ParsedCampaign {
   readonly audience: ParsedAudience;
   /** `null` only for a draft without a time. */
   readonly sendAt: Date | null;
+  readonly recurrence?: Recurrence;
+  readonly pauseOnFailure: boolean;
   readonly draft: boolean;
   readonly limits: RunLimits;
   readonly priority: number;
@@ -106,9 +123,6 @@ const retrySchema = z.strictObject(
   expecting('an object'),
 );
 
-const notYet = unobjectionable<undefined>(
-  (_value, path) => `\`${path}\` is not supported yet by this version`,
-);
 const text = (what: string) => z.string(expecting(what)).regex(/\S/, expecting(what));
 
 const schema = z.strictObject({
@@ -125,14 +139,15 @@ const schema = z.strictObject({
   metadata: unobjectionable<object>((value, path) =>
     plainObjectProblem(value, path, MAX_METADATA_BYTES),
   ).optional(),
-  recurrence: notYet.optional(),
-  window: notYet.optional(),
-  rate: notYet.optional(),
+  pauseOnFailure: flag().default(false),
+  // These have checks of their own, in core.
+  recurrence: z.unknown().optional(),
+  window: z.unknown().optional(),
+  rate: z.unknown().optional(),
 });
 
-const LATER = ['recurrence', 'window', 'rate'];
 const KNOWN_KEYS = {
-  '': Object.keys(schema.shape).filter((key) => !LATER.includes(key)),
+  '': Object.keys(schema.shape),
   retry: Object.keys(retrySchema.shape),
 };
 
@@ -146,11 +161,14 @@ export function parseCampaign(input: CampaignInput, context: CampaignContext): P
   const parsed = schema.safeParse(input);
   const problems = parsed.success ? [] : problemsOf(parsed.error, 'a campaign', KNOWN_KEYS);
   problems.push(...crossProblems(input, context, problems));
+  const times = checkTimes(Object(input), context.now);
+  problems.push(...times.problems);
   if (problems.length > 0 || parsed.data === undefined) {
     throw new ValidationError('invalid_campaign', 'Invalid campaign', problems);
   }
   const { name, messenger, content, audience, sendAt, draft, concurrency, retry, priority, metadata } =
     parsed.data;
+  const { recurrence, window, rate } = times;
   const { maxAttempts, firstDelayMs, maxDelayMs } = retry;
   return {
     name,
@@ -159,10 +177,21 @@ export function parseCampaign(input: CampaignInput, context: CampaignContext): P
     audience: isOfSource(audience)
       ? { kind: 'source', source: audience.source, params: storable(audience.params) }
       : { kind: 'rows', rows: audience },
-    sendAt: sendAt === undefined ? (draft ? null : context.now) : new Date(instantOf(sendAt)),
+    sendAt:
+      recurrence !== undefined
+        ? null
+        : sendAt === undefined
+          ? draft
+            ? null
+            : context.now
+          : new Date(instantOf(sendAt)),
+    ...(recurrence === undefined ? {} : { recurrence }),
+    pauseOnFailure: parsed.data.pauseOnFailure,
     draft,
     limits: {
       concurrency,
+      ...(window === undefined ? {} : { window }),
+      ...(rate === undefined ? {} : { rate }),
       retry: {
         maxAttempts,
         firstDelayMs,
@@ -172,6 +201,33 @@ export function parseCampaign(input: CampaignInput, context: CampaignContext): P
     },
     priority,
     ...(metadata === undefined ? {} : { metadata: storable(metadata as Record<string, unknown>) }),
+  };
+}
+
+/** The fields about time, which core checks. */
+function checkTimes(
+  given: Partial<Record<keyof CampaignInput, unknown>>,
+  now: Date,
+): { problems: Problem[]; recurrence?: Recurrence; window?: SendWindow; rate?: Rate } {
+  const problems: Problem[] = [];
+  const recurrence = given.recurrence === undefined ? undefined : checkRecurrence(given.recurrence, { now });
+  const window = given.window === undefined ? undefined : checkSendWindow(given.window);
+  const rate = given.rate === undefined ? undefined : checkRate(given.rate);
+  problems.push(...(recurrence?.problems ?? []), ...(window?.problems ?? []));
+  if (rate?.problem !== undefined) problems.push(rate.problem);
+  if (given.recurrence !== undefined && given.sendAt !== undefined) {
+    const message = 'Expected either `sendAt` or `recurrence`, got both; a rule begins at its `start`';
+    problems.push({ path: 'sendAt', message });
+  }
+  if (given.pauseOnFailure === true && given.recurrence === undefined) {
+    const message = 'Expected `pauseOnFailure` together with `recurrence`';
+    problems.push({ path: 'pauseOnFailure', message });
+  }
+  return {
+    problems,
+    ...(recurrence?.rule === undefined ? {} : { recurrence: recurrence.rule }),
+    ...(window?.window === undefined ? {} : { window: window.window }),
+    ...(rate?.rate === undefined ? {} : { rate: rate.rate }),
   };
 }
 

@@ -1,5 +1,6 @@
 /** What callers see of a campaign: plain data, ids as strings, nothing of the engine's own bookkeeping. */
 import type { CampaignStatus } from './core/campaign-machine.ts';
+import type { Recurrence } from './core/recurrence-rule.ts';
 import type { CampaignDoc, RunLimits, StatusReason } from './store/documents.ts';
 
 export interface Campaign {
@@ -10,6 +11,10 @@ export interface Campaign {
   /** Why the status is what it is, where that is not plain. */
   readonly statusReason?: StatusReason;
   readonly sendAt: Date | null;
+  /** The rule of a recurring one. */
+  readonly recurrence?: Recurrence;
+  /** When it starts next, or started; of a recurring one the next occurrence, null when none comes. */
+  readonly nextRunAt: Date | null;
   readonly messenger: string;
   /** `source` of a named source; a list has been frozen. */
   readonly audience: { readonly source: string; readonly params?: unknown } | { readonly audienceId: string };
@@ -30,6 +35,8 @@ export function viewOf(document: CampaignDoc): Campaign {
     status: document.status,
     ...(statusReason === undefined ? {} : { statusReason }),
     sendAt: schedule.sendAt,
+    ...(schedule.recurrence === undefined ? {} : { recurrence: schedule.recurrence }),
+    nextRunAt: document.nextRunAt,
     messenger: document.messenger,
     audience: document.audience,
     limits: document.limits,

@@ -30,7 +30,7 @@ import { CampaignSchedulerError, type Problem, ValidationError } from './errors.
 import type { EventBus } from './events.ts';
 import { expectation } from './input-checks.ts';
 import type { Logger } from './logger.ts';
-import { BULK_ALARM } from './queue/alarm.ts';
+import { alarmOf } from './queue/alarm.ts';
 import type { Alarms } from './queue/alarms.ts';
 import { type InstantInput, instantOf, instantProblem } from './send-time.ts';
 import { freezingAttempts, locateRecipients } from './store/audiences.ts';
@@ -303,7 +303,7 @@ export class Campaigns {
     const { alarms, store, nudge, serverNow, logger } = this.#options;
     const at = campaign.openRuns.length > 0 ? serverNow() : (campaign.nextRunAt ?? serverNow());
     try {
-      const agendaJobId = await alarms.wake(BULK_ALARM, campaign._id.toHexString(), at);
+      const agendaJobId = await alarms.wake(alarmOf(campaign), campaign._id.toHexString(), at);
       await setAgendaJobIds(store, [{ id: campaign._id, agendaJobId }]);
       return { ...campaign, agendaJobId };
     } catch (error) {

@@ -3,8 +3,10 @@
  * audience is frozen (or named) and its content was accepted; what fails before leaves nothing but an audience to sweep.
  */
 import { randomUUID } from 'node:crypto';
+import type { ObjectId } from 'mongodb';
 import { type CampaignInput, type ParsedCampaign, parseCampaign } from './campaign-input.ts';
 import type { ResolvedOptions } from './config.ts';
+import { nextRinging } from './core/misfire.ts';
 import { describeError } from './core/retry.ts';
 import { keepLease } from './delivery/audience-lease.ts';
 import { type Frozen, freezeRows } from './delivery/freeze-audience.ts';
@@ -32,15 +34,32 @@ export async function createCampaign(
   const now = serverNow();
   const parsed = await check(context, input, now);
   const { audience, frozen } = await freeze(context, parsed);
+  const id = newId();
   const campaign: CampaignDoc = {
-    _id: newId(),
+    _id: id,
     name: parsed.name,
     status: parsed.draft ? 'draft' : 'scheduled',
-    ...fieldsOf(parsed, audience, now),
+    ...fieldsOf(id, parsed, audience, now),
   };
   await insertCampaign(store, campaign);
   return frozen === undefined ? { campaign } : { campaign, frozen };
 }
+
+/** What is read of a document that another program wrote. */
+const FOREIGN_FIELDS = [
+  'name',
+  'messenger',
+  'audience',
+  'content',
+  'sendAt',
+  'recurrence',
+  'window',
+  'rate',
+  'concurrency',
+  'retry',
+  'onUnknown',
+  'priority',
+] as const satisfies readonly (keyof CampaignInput)[];
 
 /** Makes a document of another program ours by one guarded write. Returns the reason where that is not possible. */
 export async function adoptForeignCampaign(
@@ -53,18 +72,16 @@ export async function adoptForeignCampaign(
   if (raw.schemaVersion !== undefined) return undefined; // another worker was faster
   try {
     const now = serverNow();
-    if (raw.status === 'scheduled' && (raw.sendAt === undefined || raw.sendAt === null)) {
-      return 'it is scheduled, but has no `sendAt`';
-    }
-    const { name, messenger, audience, content, sendAt, concurrency, retry, onUnknown, priority } = raw;
-    const given = { name, messenger, audience, content, sendAt, concurrency, retry, onUnknown, priority };
     const present = Object.fromEntries(
-      Object.entries(given).filter(([, value]) => value !== undefined && value !== null),
+      FOREIGN_FIELDS.map((field) => [field, raw[field]]).filter(([, value]) => value != null),
     );
+    if (raw.status === 'scheduled' && present.sendAt === undefined && present.recurrence === undefined) {
+      return 'it is scheduled, but has neither `sendAt` nor `recurrence`';
+    }
     const parsed = await check(context, present as unknown as CampaignInput, now);
     const { audience: frozen } = await freeze(context, parsed);
     // What another program had begun has no ledger: its run is opened like that of a campaign that is due.
-    await adoptCampaign(store, head, { ...fieldsOf(parsed, frozen, now), status: 'scheduled' });
+    await adoptCampaign(store, head, { ...fieldsOf(head._id, parsed, frozen, now), status: 'scheduled' });
     return undefined;
   } catch (error) {
     if (!(error instanceof CampaignSchedulerError)) throw error;
@@ -155,15 +172,22 @@ async function freeze(
 }
 
 function fieldsOf(
+  id: ObjectId,
   parsed: ParsedCampaign,
   audience: AudienceSpec,
   now: Date,
 ): Omit<CampaignDoc, '_id' | 'name' | 'status'> {
-  const { sendAt, messenger, content, limits, priority, metadata } = parsed;
+  const { sendAt, messenger, content, limits, priority, metadata, recurrence } = parsed;
+  const first =
+    recurrence === undefined
+      ? undefined
+      : nextRinging(recurrence, new Date(recurrence.anchor.getTime() - 1), id.toHexString());
   return {
     rev: 1,
-    schedule: { sendAt },
-    nextRunAt: sendAt,
+    schedule: { sendAt, ...(recurrence === undefined ? {} : { recurrence }) },
+    nextRunAt: first === undefined ? sendAt : (first?.ringAt ?? null),
+    ...(first === undefined ? {} : { nextOccurrence: first?.nominal ?? null }),
+    ...(parsed.pauseOnFailure ? { pauseOnFailure: true } : {}),
     openRuns: [],
     audience,
     messenger,

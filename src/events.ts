@@ -8,6 +8,7 @@
  */
 
 import type { CampaignStatus } from './core/campaign-machine.ts';
+import type { SkipReason } from './core/misfire.ts';
 import type { Logger } from './logger.ts';
 import type { RunReport } from './store/documents.ts';
 
@@ -71,7 +72,22 @@ export interface EventMap {
   'campaign:paused': { readonly campaign: CampaignRef; readonly reason?: EventReason };
   /** The status before the pause is back. */
   'campaign:resumed': { readonly campaign: CampaignRef; readonly status: CampaignStatus };
-  /** The books are closed: the report is a recount of every recipient. */
+  /** The books of one run are closed: the report is a recount of every recipient. Also of a campaign that runs once. */
+  'run:completed': { readonly campaign: CampaignRef; readonly run: RunRef; readonly report: RunReport };
+  /**
+   * Occurrences of a recurring campaign that did not run, and why: `missed` (nobody ran them in time), `too-late`,
+   * `coalesced` (a later one runs for them), `overlap` (an earlier run was open), `queue-full`.
+   */
+  'occurrence:skipped': {
+    readonly campaign: CampaignRef;
+    readonly reason: SkipReason;
+    readonly first: Date;
+    readonly last: Date;
+    readonly count: number;
+    /** There were more than `count`. */
+    readonly atLeast: boolean;
+  };
+  /** The last run's books are closed, and no run comes after it. */
   'campaign:completed': { readonly campaign: CampaignRef; readonly run: RunRef; readonly report: RunReport };
   /** The campaign cannot go on, for example because its audience could not be read. */
   'campaign:failed': { readonly campaign: CampaignRef; readonly run?: RunRef; readonly reason: EventReason };

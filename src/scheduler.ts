@@ -14,7 +14,8 @@ import { RunSharing } from './delivery/run-sharing.ts';
 import { CampaignSchedulerError } from './errors.ts';
 import { type DeliveryEvent, EventBus, type EventListener, type EventName } from './events.ts';
 import { processBulkCampaign } from './jobs/process-bulk-campaign.ts';
-import { BULK_ALARM, RECURRING_ALARM } from './queue/alarm.ts';
+import { processRecurringCampaign } from './jobs/process-recurring-campaign.ts';
+import { alarmOf, BULK_ALARM, RECURRING_ALARM } from './queue/alarm.ts';
 import { type Alarms, createAlarms } from './queue/alarms.ts';
 import { createServerClock, type ServerClock } from './server-clock.ts';
 import { createClaimWatch } from './services/claim-watch.ts';
@@ -27,6 +28,7 @@ import { failCampaign, readCampaign } from './store/campaigns.ts';
 import type { RunDoc } from './store/documents.ts';
 import { createJournal, type Journal } from './store/journal.ts';
 import { defineModels, type Models } from './store/models.ts';
+import { failRun } from './store/runs.ts';
 import { openStore, type Store } from './store/store.ts';
 import { serverTime } from './store/workers.ts';
 
@@ -110,7 +112,7 @@ class Scheduler implements CampaignScheduler {
       serverNow,
       handlers: {
         [BULK_ALARM]: (campaignId) => processBulkCampaign({ ...shared, nudge }, campaignId),
-        [RECURRING_ALARM]: async () => null, // reserved
+        [RECURRING_ALARM]: (campaignId) => processRecurringCampaign({ ...shared, nudge }, campaignId),
       },
     });
     const env: HoldEnvironment = {
@@ -151,8 +153,8 @@ class Scheduler implements CampaignScheduler {
       env,
       steps: {
         ...shared,
-        onClosed: async (campaignId) => {
-          await alarms.wake(BULK_ALARM, campaignId, serverNow());
+        onClosed: async (campaign) => {
+          await alarms.wake(alarmOf(campaign), campaign._id.toHexString(), serverNow());
         },
       },
       freezer: this.#freezer,
@@ -297,7 +299,19 @@ class Scheduler implements CampaignScheduler {
     const { logger } = this.#options;
     const reason = { code: 'freezing_failed', detail, at: this.#serverClock.now(), by: 'scheduler' };
     const campaign = await readCampaign(this.#store, run.campaignId);
-    if (campaign === null || !(await failCampaign(this.#store, campaign, reason))) return;
+    if (campaign === null) return;
+    const { recurrence } = campaign.schedule;
+    // A recurring campaign gives up this run only; whether it then pauses is decided when the run is taken out.
+    const failed =
+      recurrence === undefined
+        ? await failCampaign(this.#store, campaign, reason)
+        : await failRun(this.#store, run._id);
+    if (!failed) return;
+    if (recurrence !== undefined) {
+      logger.error({ campaign: run.name, occurrence: run.occurrence, detail }, 'run failed: no audience');
+      const about = { campaignId: run.campaignId, runId: run._id };
+      return this.#journal.write({ ...about, kind: 'run-failed', detail: { reason: detail } });
+    }
     logger.error({ campaign: run.name, detail }, 'campaign failed: its audience could not be frozen');
     await this.#journal.write({
       campaignId: run.campaignId,

@@ -234,6 +234,11 @@ function nextAfter(rule: Recurrence, nominal: Date, jitterMs: number): NextOccur
   return next === null ? null : ringing(next, jitterMs);
 }
 
+/** The next occurrence after an instant and when the alarm rings for it; `null`: none comes any more. */
+export function nextRinging(rule: Recurrence, after: Date, jitterKey: string): NextOccurrence | null {
+  return nextAfter(rule, after, jitterOf(rule, jitterKey));
+}
+
 function ringing(nominal: Date, jitterMs: number): NextOccurrence {
   return { nominal, ringAt: new Date(nominal.getTime() + jitterMs) };
 }

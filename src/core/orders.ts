@@ -39,6 +39,11 @@ function isResend(order: OrderKind): boolean {
   return order.kind === 'resolve-unknown' && order.resolution === 'resend';
 }
 
+/** Is it about this run? A cancellation is about every open run of the campaign. */
+export function concerns(order: Order, runId: string): boolean {
+  return order.kind === 'cancel' || order.runId === runId;
+}
+
 /** The pages an order names; `all` names every page. */
 export function namesPage(order: Order, n: number): boolean {
   return order.targets === 'all' || order.targets.some((target) => target.n === n);

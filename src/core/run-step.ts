@@ -6,6 +6,8 @@ import type { CampaignStatus, RunStatus } from './campaign-machine.ts';
 
 export interface RunSituation {
   readonly campaignStatus: CampaignStatus;
+  /** It is the oldest open run of its campaign: the runs of one campaign send one after another. */
+  readonly isFirst: boolean;
   /** Number of the campaign's last order, if it is about this run. */
   readonly orderNo: number;
   readonly run: { readonly status: RunStatus; readonly orderNo: number } | undefined;
@@ -26,14 +28,14 @@ export type RunStep =
   | 'wait';
 
 export function decideRunStep(situation: RunSituation): RunStep {
-  const { campaignStatus, orderNo, run, hasMessenger } = situation;
+  const { campaignStatus, isFirst, orderNo, run, hasMessenger } = situation;
   if (run === undefined) return 'insert-run';
   if (orderNo > run.orderNo) return 'copy-order';
   if (run.status === 'freezing') {
     if (campaignStatus === 'cancelled') return 'cancel-freezing';
-    return campaignStatus === 'processing' ? 'freeze' : 'wait';
+    return campaignStatus === 'processing' && isFirst ? 'freeze' : 'wait';
   }
-  if (run.status === 'sending' && campaignStatus === 'processing' && hasMessenger) return 'send';
+  if (run.status === 'sending' && campaignStatus === 'processing' && isFirst && hasMessenger) return 'send';
   return 'apply-orders';
 }
 
@@ -45,4 +47,31 @@ export function decideEnd(
   if (runStatus === 'freezing') return 'wait';
   if (campaignStatus === 'paused') return 'wait'; // closed when it is resumed, so that a pause always ends in processing
   return runStatus === 'sending' ? 'close' : 'take-out';
+}
+
+/** Of a run whose books are closed, and of its campaign. */
+export interface RunEnd {
+  readonly campaignStatus: CampaignStatus;
+  readonly runStatus: RunStatus;
+  readonly othersOpen: boolean;
+  readonly isRecurring: boolean;
+  /** An occurrence comes after it. */
+  readonly hasNext: boolean;
+  readonly pauseOnFailure: boolean;
+  readonly report: { readonly total: number; readonly sent: number; readonly skipped: number } | undefined;
+}
+
+/** What becomes of the campaign when one of its runs has ended. `because` is given where it pauses itself. */
+export function statusAfter(end: RunEnd): { status: CampaignStatus; because?: string } {
+  if (end.campaignStatus !== 'processing') return { status: end.campaignStatus };
+  const failure = end.isRecurring && end.pauseOnFailure ? failureOf(end) : undefined;
+  if (failure !== undefined) return { status: 'paused', because: failure };
+  if (end.othersOpen) return { status: 'processing' };
+  return { status: end.isRecurring && end.hasNext ? 'scheduled' : 'completed' };
+}
+
+function failureOf({ runStatus, report }: RunEnd): string | undefined {
+  if (runStatus === 'failed') return 'the audience of a run could not be read';
+  if (report === undefined || report.total === report.skipped || report.sent > 0) return undefined;
+  return 'a run reached nobody';
 }

@@ -3,6 +3,7 @@
  * and finds out where pages may be free. Invariant: what is remembered here is only a hint; every step is one that any
  * other worker may take or repeat at the same time, and what goes wrong with one campaign does not stop the others.
  */
+import { concerns } from '../core/orders.ts';
 import { decideRunStep, type RunStep } from '../core/run-step.ts';
 import { inParallel } from '../in-parallel.ts';
 import { isNewer, type OpenCampaign, openCampaigns } from '../store/campaigns.ts';
@@ -136,7 +137,8 @@ export class OpenRuns {
     if (run !== undefined && isNewer(run)) return 'wait';
     return decideRunStep({
       campaignStatus: campaign.status,
-      orderNo: campaign.order?.runId === ref.runId ? campaign.order.n : 0,
+      isFirst: campaign.openRuns[0]?.runId === ref.runId,
+      orderNo: campaign.order !== undefined && concerns(campaign.order, ref.runId) ? campaign.order.n : 0,
       run,
       hasMessenger: this.#options.hasMessenger(run?.messenger ?? campaign.messenger),
     });
@@ -153,7 +155,7 @@ export class OpenRuns {
       if (step !== 'insert-run' && step !== 'copy-order' && step !== 'cancel-freezing') return;
       await this.#alone(entry, async () => {
         if (step === 'insert-run') await insertMissingRun(steps, campaign, ref);
-        else if (step === 'copy-order') await copyOrderDown(steps, campaign);
+        else if (step === 'copy-order') await copyOrderDown(steps, campaign, ref.runId);
         else await cancelFreezing(env.store, ref.runId);
       });
       entry.stale = true;

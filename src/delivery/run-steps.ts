@@ -2,12 +2,13 @@
  * The steps of an open run that are single guarded writes: insert it, copy an order down, end it. Each may be taken by any
  * worker and repeated after a crash; `true` means that something changed and the run should be looked at again.
  */
+import type { CampaignStatus } from '../core/campaign-machine.ts';
 import { orderSends } from '../core/orders.ts';
-import { decideEnd } from '../core/run-step.ts';
+import { decideEnd, statusAfter } from '../core/run-step.ts';
 import type { EventBus } from '../events.ts';
 import type { Logger } from '../logger.ts';
 import { closeRunOnCampaign, type OpenCampaign, readCampaign } from '../store/campaigns.ts';
-import type { OpenRunRef, RunDoc, RunReport } from '../store/documents.ts';
+import type { OpenRunRef, RunDoc, RunReport, StatusReason } from '../store/documents.ts';
 import type { Journal } from '../store/journal.ts';
 import { skipOrder } from '../store/ledger-pages.ts';
 import { copyOrder, insertRun, newRun } from '../store/runs.ts';
@@ -22,7 +23,7 @@ export interface RunStepsOptions {
   readonly events: EventBus;
   readonly logger: Logger;
   /** The campaign has no open run any more: its alarm can go. */
-  readonly onClosed: (campaignId: string) => Promise<void>;
+  readonly onClosed: (campaign: OpenCampaign) => Promise<void>;
 }
 
 /** The campaign names a run that does not exist: whoever opened it died before inserting it. */
@@ -40,16 +41,17 @@ export async function insertMissingRun(
 export async function copyOrderDown(
   options: RunStepsOptions,
   campaign: Pick<OpenCampaign, 'order'>,
+  runId: string,
 ): Promise<void> {
   const { order } = campaign;
   if (order === undefined) return;
-  const run = await copyOrder(options.store, order, orderSends(order));
+  const run = await copyOrder(options.store, order, orderSends(order), runId);
   // Only speed: pages that are still behind are claimed one by one and skip the order themselves.
   if (run !== null && order.targets !== 'all') {
     await skipOrder(
       options.store,
       run._id,
-      order.n,
+      { n: order.n, after: run.orders.at(-2)?.n ?? 0 },
       order.targets.map((target) => target.n),
     );
   }
@@ -79,16 +81,29 @@ export async function endRun(
     if (await ordersBehind(store, run)) return 'orders-behind';
     report = await recountReport(store, run._id);
   }
+  const now = serverNow();
+  const { status, because } = statusAfter({
+    campaignStatus: campaign.status,
+    runStatus: run.status,
+    othersOpen: campaign.openRuns.some((open) => open.runId !== run._id),
+    isRecurring: campaign.schedule.recurrence !== undefined,
+    hasNext: campaign.nextRunAt !== null,
+    pauseOnFailure: campaign.pauseOnFailure === true,
+    report,
+  });
+  const statusReason: StatusReason | undefined =
+    because === undefined ? undefined : { code: 'run_failed', detail: because, at: now, by: 'scheduler' };
+  const then = { status, ...(statusReason === undefined ? {} : { statusReason }) };
   const closed = await closeRunOnCampaign(
     store,
     campaign,
     { runId: run._id, orderNo: run.orderNo },
-    serverNow(),
+    then,
+    now,
   );
   if (!closed) return 'not-yet';
-  const campaignId = campaign._id.toHexString();
-  await options.onClosed(campaignId);
-  await announceEnd(options, campaign, run, report);
+  await options.onClosed(campaign);
+  await announceEnd(options, campaign, run, report, then);
   return 'ended';
 }
 
@@ -97,6 +112,7 @@ async function announceEnd(
   campaign: OpenCampaign,
   run: RunDoc,
   report: RunReport | undefined,
+  then: { status: CampaignStatus; statusReason?: StatusReason },
 ): Promise<void> {
   const campaignId = campaign._id.toHexString();
   const books =
@@ -113,13 +129,23 @@ async function announceEnd(
     campaignId,
     runId: run._id,
     kind: 'run-closed',
-    detail: { status: campaign.status, ...books },
+    detail: { status: then.status, ...books },
   });
-  if (campaign.status !== 'processing' || report === undefined) return;
-  logger.info({ campaign: run.name, ...books }, 'campaign completed');
-  events.emit('campaign:completed', {
+  const about = {
     campaign: { id: campaignId, name: run.name },
     run: { id: run._id, occurrence: run.occurrence },
-    report,
-  });
+  };
+  if (then.statusReason !== undefined) {
+    const { detail } = then.statusReason;
+    logger.error({ campaign: run.name, occurrence: run.occurrence }, `campaign paused itself: ${detail}`);
+    await journal.write({ campaignId, runId: run._id, kind: 'paused', detail: { reason: detail } });
+    events.emit('campaign:paused', { campaign: about.campaign, reason: then.statusReason });
+  }
+  if (campaign.status !== 'processing' || report === undefined) return;
+  const recurring = campaign.schedule.recurrence !== undefined;
+  if (recurring) logger.info({ campaign: run.name, occurrence: run.occurrence, ...books }, 'run completed');
+  events.emit('run:completed', { ...about, report });
+  if (then.status !== 'completed') return;
+  logger.info({ campaign: run.name, ...(recurring ? {} : books) }, 'campaign completed');
+  events.emit('campaign:completed', { ...about, report });
 }

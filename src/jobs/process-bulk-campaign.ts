@@ -6,7 +6,7 @@ import { type OpenRunOptions, openRun } from '../delivery/open-run.ts';
 import { clearAgendaJobId, isForeign, isNewer, parseId, readCampaign } from '../store/campaigns.ts';
 
 /** A processing campaign rings again after this time, as a safety net. */
-const SAFETY_NET_MS = 60_000;
+export const SAFETY_NET_MS = 60_000;
 
 export interface ProcessBulkCampaignOptions extends OpenRunOptions {
   /** A run was opened, or may need attention. */

@@ -61,6 +61,10 @@ export interface AlarmDocument {
 
 const HEX_ID = /^[0-9a-f]{24}$/;
 
+/** Which of the two rings for a campaign. */
+export const alarmOf = (campaign: { readonly schedule?: { readonly recurrence?: unknown } }): AlarmName =>
+  campaign.schedule?.recurrence === undefined ? BULK_ALARM : RECURRING_ALARM;
+
 /** The campaign's id in a job's data, or undefined when the data is not ours: anyone can write into the collection. */
 export function campaignIdOf(data: unknown): string | undefined {
   if (typeof data !== 'object' || data === null || !('campaignId' in data)) return undefined;

@@ -4,6 +4,7 @@
  */
 import { type Filter, MongoServerError, ObjectId, type UpdateFilter } from 'mongodb';
 import { CAMPAIGN_STATUSES, type CampaignStatus } from '../core/campaign-machine.ts';
+import type { SkippedOccurrences } from '../core/misfire.ts';
 import type { Order } from '../core/orders.ts';
 import { type CampaignDoc, type OpenRunRef, SCHEMA_VERSION, type StatusReason } from './documents.ts';
 import { isDuplicateKey, MAJORITY, type Store } from './store.ts';
@@ -11,14 +12,25 @@ import { isDuplicateKey, MAJORITY, type Store } from './store.ts';
 /** What a poll reads of a campaign that has an open run. */
 export type OpenCampaign = Pick<
   CampaignDoc,
-  '_id' | 'name' | 'status' | 'messenger' | 'priority' | 'rev' | 'order' | 'openRuns' | 'schemaVersion'
+  | '_id'
+  | 'name'
+  | 'status'
+  | 'messenger'
+  | 'priority'
+  | 'rev'
+  | 'order'
+  | 'openRuns'
+  | 'nextRunAt'
+  | 'schedule'
+  | 'pauseOnFailure'
+  | 'schemaVersion'
 >;
 /** What recovery reads. Documents of another program may lack all but `_id` and `status`. */
 export type CampaignHead = Pick<CampaignDoc, '_id' | 'status'> &
   Partial<
     Pick<
       CampaignDoc,
-      'name' | 'rev' | 'nextRunAt' | 'openRuns' | 'agendaJobId' | 'schemaVersion' | 'messenger'
+      'name' | 'rev' | 'nextRunAt' | 'openRuns' | 'agendaJobId' | 'schemaVersion' | 'messenger' | 'schedule'
     >
   >;
 
@@ -31,6 +43,7 @@ const HEAD = {
   agendaJobId: 1,
   schemaVersion: 1,
   messenger: 1,
+  schedule: 1,
 };
 const OPEN = {
   name: 1,
@@ -40,6 +53,9 @@ const OPEN = {
   rev: 1,
   order: 1,
   openRuns: 1,
+  nextRunAt: 1,
+  schedule: 1,
+  pauseOnFailure: 1,
   schemaVersion: 1,
 };
 
@@ -147,6 +163,65 @@ export async function openBulkRun(
   return result.matchedCount === 1;
 }
 
+/** What a rule's next step makes of its campaign. */
+export interface OccurrenceStep {
+  /** Opens this run. */
+  readonly run?: OpenRunRef;
+  readonly lastOccurrence?: Date;
+  readonly nextOccurrence: Date | null;
+  readonly nextRunAt: Date | null;
+  readonly leftOut: readonly SkippedOccurrences[];
+  readonly now: Date;
+}
+
+/**
+ * The durable tick of a recurring campaign: which occurrence was opened or left out, and when it rings next, in one write.
+ * Filter: status, rev and the last occurrence as read, so two workers, or one that slept, never open or skip one twice.
+ * Nothing matched: another worker did it, or a person changed the campaign: read again.
+ */
+export async function stepOccurrence(
+  store: Store,
+  read: Pick<CampaignDoc, '_id' | 'status' | 'rev' | 'lastOccurrence' | 'runsOpened' | 'openRuns'>,
+  step: OccurrenceStep,
+): Promise<CampaignDoc | null> {
+  const { run, lastOccurrence, nextOccurrence, nextRunAt, leftOut, now } = step;
+  return store.campaigns.findOneAndUpdate(
+    {
+      _id: read._id,
+      status: read.status,
+      rev: read.rev,
+      lastOccurrence: read.lastOccurrence ?? { $exists: false },
+      openRuns: read.openRuns,
+    },
+    {
+      $set: {
+        nextOccurrence,
+        nextRunAt,
+        updatedAt: now,
+        ...(lastOccurrence === undefined ? {} : { lastOccurrence }),
+        ...(leftOut.length === 0 ? {} : { leftOut: [...leftOut] }),
+        ...(run === undefined ? {} : { status: 'processing', runsOpened: (read.runsOpened ?? 0) + 1 }),
+      } as UpdateFilter<CampaignDoc>['$set'] & object,
+      ...(run === undefined ? {} : { $push: { openRuns: run } }),
+      ...(leftOut.length === 0 ? { $unset: { leftOut: '' } } : {}),
+    },
+    { returnDocument: 'after' },
+  );
+}
+
+/** A rule has ended and no run is open. Filter: still so. */
+export async function completeRecurring(
+  store: Store,
+  read: Pick<CampaignDoc, '_id' | 'rev'>,
+  now: Date,
+): Promise<boolean> {
+  const result = await store.campaigns.updateOne(
+    { _id: read._id, rev: read.rev, status: 'scheduled', openRuns: { $size: 0 } },
+    { $set: { status: 'completed', nextRunAt: null, nextOccurrence: null, updatedAt: now } },
+  );
+  return result.matchedCount === 1;
+}
+
 /** A worker's own verdict on a campaign (freezing failed for good). Filter: still processing, rev as read. */
 export async function failCampaign(
   store: Store,
@@ -161,27 +236,35 @@ export async function failCampaign(
 }
 
 /**
- * Takes a run with closed books out of the campaign. Filter: the run is still open there, rev as read, and no order for it
- * that the run has not had. A campaign in processing is completed by it; every other status stays.
+ * Takes a run with closed books out of the campaign. Filter: status, rev, open runs and next time as read, and no order
+ * for the run that it has not had. `then` is what becomes of the campaign; a pause counts as a change (rev + 1).
  */
 export async function closeRunOnCampaign(
   store: Store,
-  read: Pick<CampaignDoc, '_id' | 'rev' | 'status'>,
+  read: Pick<CampaignDoc, '_id' | 'rev' | 'status' | 'openRuns' | 'nextRunAt'>,
   run: { runId: string; orderNo: number },
+  then: { status: CampaignStatus; statusReason?: StatusReason },
   now: Date,
 ): Promise<boolean> {
-  const filter: Filter<CampaignDoc> = {
+  const { status, statusReason } = then;
+  const concerned = { $or: [{ 'order.runId': run.runId }, { 'order.kind': 'cancel' }] };
+  const filter = {
     _id: read._id,
     rev: read.rev,
     status: read.status,
-    'openRuns.runId': run.runId,
-    $nor: [{ 'order.runId': run.runId, 'order.n': { $gt: run.orderNo } }],
-  };
-  const completed = read.status === 'processing';
+    openRuns: read.openRuns,
+    nextRunAt: read.nextRunAt,
+    $nor: [{ ...concerned, 'order.n': { $gt: run.orderNo } }],
+  } as Filter<CampaignDoc>;
+  const changes = status !== read.status;
   const result = await store.campaigns.updateOne(filter, {
     $pull: { openRuns: { runId: run.runId } },
-    $set: { updatedAt: now, ...(completed ? { status: 'completed' as const } : {}) },
-    ...(completed ? { $unset: { statusReason: '' } } : {}),
+    $set: {
+      updatedAt: now,
+      status,
+      ...(statusReason === undefined ? {} : { statusReason, rev: read.rev + 1 }),
+    },
+    ...(changes && statusReason === undefined ? { $unset: { statusReason: '' } } : {}),
   });
   return result.matchedCount === 1;
 }

@@ -2,9 +2,12 @@
 import type { ObjectId } from 'mongodb';
 import type { CampaignStatus, RunStatus } from '../core/campaign-machine.ts';
 import type { Counts, Detail } from '../core/ledger-page.ts';
+import type { SkippedOccurrences } from '../core/misfire.ts';
 import type { Order } from '../core/orders.ts';
 import type { Rate } from '../core/rate.ts';
 import type { Recipient } from '../core/recipient.ts';
+import type { Recurrence } from '../core/recurrence-rule.ts';
+import type { SendWindow } from '../core/send-window-check.ts';
 import type { LateTruth, OnUnknown, Unsettled } from '../core/settlement.ts';
 
 /** Raised when a document changes its meaning. A worker that meets a newer one leaves it alone and says so. */
@@ -22,6 +25,8 @@ export interface RunLimits {
   concurrency: number;
   retry: { maxAttempts: number; firstDelayMs: number; maxDelayMs: number };
   onUnknown: OnUnknown;
+  window?: SendWindow;
+  rate?: Rate;
 }
 
 export type AudienceSpec = { audienceId: string } | { source: string; params?: unknown };
@@ -29,6 +34,12 @@ export type AudienceSpec = { audienceId: string } | { source: string; params?: u
 export interface OpenRunRef {
   runId: string;
   occurrence: string;
+  /** When it was due, of a recurring campaign's run; absent where a person asked for it. */
+  nominalAt?: Date;
+  /** How long after that it was opened, when that was more than a minute. */
+  lateMs?: number;
+  /** Occurrences before it that it stands for (`misfire: 'once'`). */
+  missed?: number;
 }
 
 export interface CampaignDoc {
@@ -39,9 +50,18 @@ export interface CampaignDoc {
   /** Grows with every change by a person or by recovery, never with progress. */
   rev: number;
   order?: Order;
-  schedule: { sendAt: Date | null };
-  /** When it is to be started; the instant of opening once it has been. */
+  schedule: { sendAt: Date | null; recurrence?: Recurrence };
+  /** When it is to be started; the instant of opening once it has been. Recurring: when it rings next; null at its end. */
   nextRunAt: Date | null;
+  /** Of a recurring one: the nominal instant that was opened or left out last, or the time of the last change of its rule. */
+  lastOccurrence?: Date;
+  /** The nominal instant it rings for next; `nextRunAt` is this and the jitter. */
+  nextOccurrence?: Date | null;
+  /** Runs opened by the rule so far. */
+  runsOpened?: number;
+  /** Occurrences left out by the last write of the rule, until the journal has them. */
+  leftOut?: SkippedOccurrences[];
+  pauseOnFailure?: boolean;
   /** Not empty until the books of the run are closed, whatever the status. */
   openRuns: OpenRunRef[];
   audience: AudienceSpec;
@@ -93,8 +113,10 @@ export interface RunDoc {
   progress?: { counts: Counts; at: Date };
   report?: RunReport;
   openedAt: Date;
+  nominalAt?: Date;
   /** How late it was opened, when recovery found it overdue. */
   lateMs?: number;
+  missed?: number;
   schemaVersion: number;
 }
 
@@ -220,7 +242,8 @@ export interface RateDoc {
 }
 
 export interface JournalDoc {
-  _id?: ObjectId;
+  /** A key of its own where it must stand there once only. */
+  _id?: ObjectId | string;
   at: Date;
   campaignId: ObjectId | null;
   runId?: string;

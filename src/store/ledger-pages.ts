@@ -277,12 +277,12 @@ export async function unheldLateTruths(
 export async function skipOrder(
   store: Store,
   runId: string,
-  orderNo: number,
+  order: { n: number; after: number },
   named: readonly number[],
 ): Promise<void> {
   await store.ledgerPages.updateMany(
-    { runId, status: NOT_CLAIMED, orderNo: orderNo - 1, n: { $nin: [...named] } },
-    { $set: { orderNo } },
+    { runId, status: NOT_CLAIMED, orderNo: order.after, n: { $nin: [...named] } },
+    { $set: { orderNo: order.n } },
   );
 }
 

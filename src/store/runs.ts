@@ -13,10 +13,15 @@ import {
 } from './documents.ts';
 import { isDuplicateKey, MAJORITY, type Store } from './store.ts';
 
+/** A run opened later than this counts as late, ms. */
+export const LATE_MS = 60_000;
+
 /** The run of a campaign, with its own copy of content and limits. */
 export function newRun(campaign: CampaignDoc, run: OpenRunRef, now: Date): RunDoc {
-  const sendAt = campaign.schedule.sendAt;
-  const lateMs = sendAt === null ? 0 : now.getTime() - sendAt.getTime();
+  const { sendAt } = campaign.schedule;
+  const { nominalAt, missed } = run;
+  // Of a recurring campaign's run it is known since it was opened, whoever inserts it.
+  const lateMs = run.lateMs ?? (sendAt === null ? 0 : now.getTime() - sendAt.getTime());
   return {
     _id: run.runId,
     campaignId: campaign._id,
@@ -31,7 +36,9 @@ export function newRun(campaign: CampaignDoc, run: OpenRunRef, now: Date): RunDo
     audience: campaign.audience,
     freezeBase: 0,
     openedAt: now,
-    ...(lateMs > 60_000 ? { lateMs } : {}),
+    ...(lateMs > LATE_MS ? { lateMs } : {}),
+    ...(nominalAt === undefined ? {} : { nominalAt }),
+    ...(missed === undefined ? {} : { missed }),
     schemaVersion: SCHEMA_VERSION,
   };
 }
@@ -75,11 +82,19 @@ export async function findRun(
   return store.runs.findOne({ _id: runIdOf(campaignId, occurrence) }, MAJORITY);
 }
 
-/** Copies an order down. Filter: the run has not had it. `reopen`: its pages must send, so a finished run sends again. */
-export async function copyOrder(store: Store, order: Order, reopen: boolean): Promise<RunDoc | null> {
+/**
+ * Copies an order down to its run (a cancellation to every open one). Filter: the run has not had it. `reopen`: its pages
+ * must send, so a finished run sends again.
+ */
+export async function copyOrder(
+  store: Store,
+  order: Order,
+  reopen: boolean,
+  runId = order.runId,
+): Promise<RunDoc | null> {
   const copied = await store.runs.findOneAndUpdate(
     {
-      _id: order.runId,
+      _id: runId,
       orderNo: { $lt: order.n },
       ...(reopen ? { status: { $in: ['sending', 'freezing'] } } : {}),
     },
@@ -88,7 +103,7 @@ export async function copyOrder(store: Store, order: Order, reopen: boolean): Pr
   );
   if (copied !== null || !reopen) return copied;
   return store.runs.findOneAndUpdate(
-    { _id: order.runId, orderNo: { $lt: order.n }, status: { $in: ['finished', 'failed'] } },
+    { _id: runId, orderNo: { $lt: order.n }, status: 'finished' },
     { $set: { orderNo: order.n, status: 'sending' }, $push: { orders: order } },
     { returnDocument: 'after' },
   );
@@ -114,6 +129,33 @@ export async function cancelFreezing(store: Store, runId: string): Promise<boole
     { $set: { status: 'cancelled' } },
   );
   return result.matchedCount === 1;
+}
+
+/** Gives a recurring campaign's run up whose audience could not be read. Filter: still freezing. */
+export async function failRun(store: Store, runId: string): Promise<boolean> {
+  const result = await store.runs.updateOne(
+    { _id: runId, status: 'freezing' },
+    { $set: { status: 'failed' } },
+  );
+  return result.matchedCount === 1;
+}
+
+/** The runs of a campaign, the latest opened first. */
+export async function latestRuns(
+  store: Store,
+  campaignId: CampaignDoc['_id'],
+  before: { at: Date; id: string } | undefined,
+  limit: number,
+): Promise<Omit<RunDoc, 'content'>[]> {
+  const earlier =
+    before === undefined
+      ? {}
+      : { $or: [{ openedAt: { $lt: before.at } }, { openedAt: before.at, _id: { $lt: before.id } }] };
+  return store.runs
+    .find({ campaignId, ...earlier }, { ...MAJORITY, projection: { content: 0 } })
+    .sort({ openedAt: -1, _id: -1 })
+    .limit(limit)
+    .toArray();
 }
 
 /** Lets freezing try again after it had failed for good. */

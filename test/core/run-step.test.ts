@@ -1,13 +1,13 @@
 /** The next step of an open run, for every situation there is. */
 import { describe, expect, it } from 'vitest';
 import { CAMPAIGN_STATUSES, type CampaignStatus, type RunStatus } from '../../src/core/campaign-machine.ts';
-import { decideEnd, decideRunStep, type RunStep } from '../../src/core/run-step.ts';
+import { decideEnd, decideRunStep, type RunEnd, type RunStep, statusAfter } from '../../src/core/run-step.ts';
 
 const RUN_STATUSES: readonly RunStatus[] = ['freezing', 'sending', 'finished', 'cancelled', 'failed'];
 
 describe('the step', () => {
   it.each(CAMPAIGN_STATUSES)('of a run that does not exist is to insert it (%s)', (campaignStatus) => {
-    const situation = { campaignStatus, orderNo: 3, run: undefined, hasMessenger: true };
+    const situation = { campaignStatus, isFirst: true, orderNo: 3, run: undefined, hasMessenger: true };
     expect(decideRunStep(situation)).toBe('insert-run');
   });
 
@@ -16,27 +16,68 @@ describe('the step', () => {
       for (const status of RUN_STATUSES)
         for (const hasMessenger of [true, false]) {
           const situation = { campaignStatus, orderNo: 3, run: { status, orderNo: 2 }, hasMessenger };
-          expect(decideRunStep(situation)).toBe('copy-order');
+          expect(decideRunStep({ ...situation, isFirst: hasMessenger })).toBe('copy-order');
         }
   });
 
-  const expected = (status: RunStatus, campaign: CampaignStatus, hasMessenger: boolean): RunStep => {
-    if (status === 'freezing' && campaign === 'processing') return 'freeze';
+  const expected = (
+    status: RunStatus,
+    campaign: CampaignStatus,
+    here: boolean,
+    isFirst: boolean,
+  ): RunStep => {
+    if (status === 'freezing' && campaign === 'processing' && isFirst) return 'freeze';
     if (status === 'freezing') return campaign === 'cancelled' ? 'cancel-freezing' : 'wait';
-    return status === 'sending' && campaign === 'processing' && hasMessenger ? 'send' : 'apply-orders';
+    return status === 'sending' && campaign === 'processing' && here && isFirst ? 'send' : 'apply-orders';
   };
   const all = RUN_STATUSES.flatMap((status) =>
     CAMPAIGN_STATUSES.flatMap((campaign) =>
-      [true, false].map((hasMessenger) => [status, campaign, hasMessenger] as const),
+      [true, false].flatMap((here) => [true, false].map((first) => [status, campaign, here, first] as const)),
     ),
   );
   it.each(all)(
-    'of a %s run of a %s campaign, with its messenger here: %s',
-    (status, campaign, hasMessenger) => {
-      const situation = { campaignStatus: campaign, orderNo: 2, run: { status, orderNo: 2 }, hasMessenger };
-      expect(decideRunStep(situation)).toBe(expected(status, campaign, hasMessenger));
+    'of a %s run of a %s campaign, with its messenger here: %s, the oldest open: %s',
+    (status, campaign, hasMessenger, isFirst) => {
+      const situation = { campaignStatus: campaign, isFirst, orderNo: 2, run: { status, orderNo: 2 } };
+      expect(decideRunStep({ ...situation, hasMessenger })).toBe(
+        expected(status, campaign, hasMessenger, isFirst),
+      );
     },
   );
+});
+
+describe('the campaign after a run', () => {
+  const end: RunEnd = {
+    campaignStatus: 'processing',
+    runStatus: 'finished',
+    othersOpen: false,
+    isRecurring: true,
+    hasNext: true,
+    pauseOnFailure: false,
+    report: { total: 10, sent: 9, skipped: 0 },
+  };
+  const nobody = { total: 10, sent: 0, skipped: 0 };
+  const skipped = { total: 10, sent: 0, skipped: 10 };
+  it.each<[string, Partial<RunEnd>, CampaignStatus]>([
+    ['it ran once', { isRecurring: false, hasNext: true }, 'completed'],
+    ['it recurs', {}, 'scheduled'],
+    ['its rule has ended', { hasNext: false }, 'completed'],
+    ['another run is open', { othersOpen: true, hasNext: false }, 'processing'],
+    ['it was cancelled meanwhile', { campaignStatus: 'cancelled' }, 'cancelled'],
+    ['it was completed before', { campaignStatus: 'completed' }, 'completed'],
+    ['nobody was reached', { report: nobody }, 'scheduled'],
+    ['nobody was reached, and it pauses then', { report: nobody, pauseOnFailure: true }, 'paused'],
+    ['nobody was reached, but all were skipped', { report: skipped, pauseOnFailure: true }, 'scheduled'],
+    [
+      'no audience, and it pauses then',
+      { runStatus: 'failed', report: undefined, pauseOnFailure: true },
+      'paused',
+    ],
+    ['no audience', { runStatus: 'failed', report: undefined }, 'scheduled'],
+    ['all is well, and it would pause', { pauseOnFailure: true, othersOpen: true }, 'processing'],
+  ])('%s', (_what, more, status) => {
+    expect(statusAfter({ ...end, ...more }).status).toBe(status);
+  });
 });
 
 describe('the end', () => {

@@ -1,0 +1,153 @@
+/**
+ * What happens when the alarm of a recurring campaign rings: whatever the rule says is due is opened or left out, one
+ * guarded write for each, and the alarm rings again for the next occurrence. Short and repeatable: the campaign's own
+ * document says what was done, so ringing early, twice, late or on two workers at once changes nothing.
+ */
+import { decideOccurrences, type SkippedOccurrences } from '../core/misfire.ts';
+import { occurrenceKey } from '../core/recurrence.ts';
+import type { OpenRunOptions } from '../delivery/open-run.ts';
+import {
+  clearAgendaJobId,
+  completeRecurring,
+  isForeign,
+  isNewer,
+  type OccurrenceStep,
+  parseId,
+  readCampaign,
+  stepOccurrence,
+} from '../store/campaigns.ts';
+import { type CampaignDoc, type OpenRunRef, runIdOf } from '../store/documents.ts';
+import { insertRun, newRun } from '../store/runs.ts';
+import { SAFETY_NET_MS } from './process-bulk-campaign.ts';
+
+/** After so many steps it rings again at once: a handler is short. */
+const STEPS = 20;
+
+export interface ProcessRecurringCampaignOptions extends OpenRunOptions {
+  /** A run was opened, or may need attention. */
+  readonly nudge: () => void;
+}
+
+/** Returns when to ring again; null: nothing is left, the alarm goes. */
+export async function processRecurringCampaign(
+  options: ProcessRecurringCampaignOptions,
+  campaignId: string,
+): Promise<Date | null> {
+  const { store, serverNow, nudge } = options;
+  const id = parseId(campaignId);
+  if (id === undefined) return null;
+  for (let steps = 0; steps < STEPS; steps += 1) {
+    const campaign = await readCampaign(store, id);
+    if (campaign === null) return null;
+    const safetyNet = new Date(serverNow().getTime() + SAFETY_NET_MS);
+    if (isForeign(campaign) || isNewer(campaign)) return safetyNet;
+    await tellLeftOut(options, campaign);
+    if (campaign.openRuns.length > 0) nudge();
+    const { recurrence } = campaign.schedule;
+    if (recurrence === undefined || !['scheduled', 'processing'].includes(campaign.status)) {
+      if (campaign.openRuns.length > 0) return safetyNet;
+      await clearAgendaJobId(store, campaign);
+      return null;
+    }
+    const plan = decideOccurrences({
+      rule: recurrence,
+      lastNominal: campaign.lastOccurrence ?? null,
+      nextNominal: campaign.nextOccurrence ?? null,
+      now: serverNow(),
+      openRuns: campaign.openRuns.length,
+      queuedRuns: Math.max(0, campaign.openRuns.length - 1),
+      runsSoFar: campaign.runsOpened ?? 0,
+      jitterKey: campaignId,
+    });
+    if (plan.action === 'wait') {
+      const ringAt = plan.until === 'due' ? plan.next.ringAt : safetyNet;
+      return campaign.openRuns.length > 0 && safetyNet < ringAt ? safetyNet : ringAt;
+    }
+    if (plan.action === 'ended') {
+      if (campaign.openRuns.length > 0) return safetyNet;
+      await end(options, campaign);
+      continue; // what it has become is read again
+    }
+    const step: OccurrenceStep = {
+      ...(plan.action === 'open' ? { run: refOf(campaign, plan.open) } : {}),
+      lastOccurrence: plan.lastNominal,
+      nextOccurrence: plan.next?.nominal ?? null,
+      nextRunAt: plan.next?.ringAt ?? null,
+      leftOut: plan.skipped,
+      now: serverNow(),
+    };
+    const changed = await stepOccurrence(store, campaign, step);
+    if (changed === null) continue; // another worker took the step, or a person changed the campaign
+    if (step.run !== undefined) await begin(options, changed, step.run);
+  }
+  return serverNow();
+}
+
+function refOf(campaign: CampaignDoc, open: { nominal: Date; lateMs: number; missed: number }): OpenRunRef {
+  const occurrence = occurrenceKey(open.nominal);
+  return {
+    runId: runIdOf(campaign._id, occurrence),
+    occurrence,
+    nominalAt: open.nominal,
+    lateMs: Math.max(0, Math.round(open.lateMs)),
+    ...(open.missed > 0 ? { missed: open.missed } : {}),
+  };
+}
+
+/** The run is open; whoever dies here leaves it to be inserted by any worker that sees it. */
+async function begin(
+  { store, serverNow, journal, events, logger, nudge }: ProcessRecurringCampaignOptions,
+  campaign: CampaignDoc,
+  ref: OpenRunRef,
+): Promise<void> {
+  const run = newRun(campaign, ref, serverNow());
+  await insertRun(store, run);
+  nudge();
+  const id = campaign._id.toHexString();
+  const late = run.lateMs === undefined ? {} : { lateMs: run.lateMs };
+  const missed = run.missed === undefined ? {} : { missed: run.missed };
+  await journal.write({
+    campaignId: id,
+    runId: ref.runId,
+    kind: 'run-opened',
+    detail: { occurrence: ref.occurrence, ...late, ...missed },
+  });
+  logger.info(
+    { campaign: campaign.name, occurrence: ref.occurrence, ...late, ...missed },
+    run.lateMs === undefined ? 'run started' : 'run started late',
+  );
+  events.emit('campaign:started', {
+    campaign: { id, name: campaign.name },
+    run: { id: ref.runId, occurrence: ref.occurrence },
+    ...late,
+  });
+}
+
+/** What was left out stands in the campaign until the journal has it, so that no crash makes it vanish. */
+async function tellLeftOut(
+  { journal, events, logger }: ProcessRecurringCampaignOptions,
+  campaign: CampaignDoc,
+): Promise<void> {
+  for (const skipped of campaign.leftOut ?? []) {
+    const isNews = await journal.writeOnce(`${campaign._id.toHexString()}:left-out:${keyOf(skipped)}`, {
+      campaignId: campaign._id,
+      kind: 'occurrence-skipped',
+      detail: { ...skipped },
+    });
+    if (!isNews) continue;
+    const { reason, first, count } = skipped;
+    logger.warn({ campaign: campaign.name, reason, first, count }, 'occurrences were left out');
+    const about = { id: campaign._id.toHexString(), name: campaign.name };
+    events.emit('occurrence:skipped', { campaign: about, ...skipped });
+  }
+}
+
+const keyOf = ({ reason, first }: SkippedOccurrences): string => `${reason}:${occurrenceKey(first)}`;
+
+/** The rule has ended, and so has its last run. */
+async function end(options: ProcessRecurringCampaignOptions, campaign: CampaignDoc): Promise<void> {
+  const { store, serverNow, journal, logger } = options;
+  if (!(await completeRecurring(store, campaign, serverNow()))) return;
+  await journal.write({ campaignId: campaign._id, kind: 'completed' });
+  logger.info({ campaign: campaign.name }, 'campaign completed: its rule has ended');
+}
