@@ -1,6 +1,6 @@
 import { type Db, MongoClient } from 'mongodb';
 import { afterEach, beforeEach, expect, inject, it } from 'vitest';
-import { testDatabase } from './mongo.ts';
+import { closeClient, testDatabase } from './mongo.ts';
 import { type MongoProxy, startProxy } from './proxy.ts';
 
 const { db: direct, name } = await testDatabase();
@@ -17,8 +17,7 @@ beforeEach(async () => {
 });
 afterEach(async () => {
   await proxy.stop();
-  // It asks the server to end its sessions; on a connection that has just broken the driver may wait for that for ever.
-  await Promise.race([client.close(), new Promise((resolve) => setTimeout(resolve, 3_000))]);
+  await closeClient(client);
   expect(proxy.connections()).toBe(0);
 });
 
@@ -42,7 +41,7 @@ async function impatientInsert(whilePaused: 'requests' | 'answers'): Promise<unk
     proxy.pause(whilePaused);
     return await impatient.db(name).collection('marks').insertOne({});
   } finally {
-    await impatient.close(true);
+    await closeClient(impatient);
   }
 }
 
