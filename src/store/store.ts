@@ -11,6 +11,8 @@ import type {
   OptionalUnlessRequiredId,
 } from 'mongodb';
 import mongoose, { type Connection } from 'mongoose';
+import { systemClock } from '../clock.ts';
+import { orAtDeadline } from '../deadline.ts';
 import { CampaignSchedulerError } from '../errors.ts';
 import { bounded } from './bounded.ts';
 import type {
@@ -46,6 +48,7 @@ export interface Store {
 }
 
 export const DUPLICATE_KEY = 11000;
+const CLOSE_MS = 5000;
 export const MAJORITY = { readConcern: { level: 'majority' } } as const;
 
 const DRIVER_OPTIONS = {
@@ -153,7 +156,8 @@ async function describeStore(connection: Connection, options: StoreOptions, own:
     alarmsName: `${options.collectionPrefix}agendaJobs`,
     replicaSet: typeof hello.setName === 'string' || hello.msg === 'isdbgrid',
     close: async () => {
-      if (own) await connection.close();
+      // The driver ends its sessions first, and may wait for ever for the answer (see `bounded.ts`).
+      if (own) await orAtDeadline(connection.close(), CLOSE_MS, systemClock, () => undefined);
     },
   };
 }

@@ -3,7 +3,7 @@
 import { MongoClient } from 'mongodb';
 import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest';
 import { bounded } from '../../src/store/bounded.ts';
-import { testDatabase } from '../support/mongo.ts';
+import { closeClient, testDatabase } from '../support/mongo.ts';
 import { type MongoProxy, startProxy } from '../support/proxy.ts';
 
 const { uri, name } = await testDatabase();
@@ -16,7 +16,7 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   proxy.cut();
-  await client.close(true);
+  await closeClient(client);
   await proxy.stop();
 });
 const rows = (count: number) => Array.from({ length: count }, (_, n) => ({ n }));

@@ -26,3 +26,11 @@ export async function testDatabase(): Promise<TestDatabase> {
   });
   return { uri: url.href, client, db, name };
 }
+
+/**
+ * Closes a client whose connections may be broken: it asks the server to end its sessions, and on a connection that has
+ * just broken the driver may wait for the answer for ever.
+ */
+export async function closeClient(client: MongoClient): Promise<void> {
+  await Promise.race([client.close(), new Promise((resolve) => setTimeout(resolve, 3_000))]);
+}

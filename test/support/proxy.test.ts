@@ -1,6 +1,6 @@
 import { type Db, MongoClient } from 'mongodb';
 import { afterEach, beforeEach, expect, inject, it } from 'vitest';
-import { testDatabase } from './mongo.ts';
+import { closeClient, testDatabase } from './mongo.ts';
 import { type MongoProxy, startProxy } from './proxy.ts';
 
 const { db: direct, name } = await testDatabase();
@@ -16,8 +16,8 @@ beforeEach(async () => {
   await direct.collection('marks').deleteMany({});
 });
 afterEach(async () => {
-  await client.close();
   await proxy.stop();
+  await closeClient(client);
   expect(proxy.connections()).toBe(0);
 });
 
@@ -41,7 +41,7 @@ async function impatientInsert(whilePaused: 'requests' | 'answers'): Promise<unk
     proxy.pause(whilePaused);
     return await impatient.db(name).collection('marks').insertOne({});
   } finally {
-    await impatient.close(true);
+    await closeClient(impatient);
   }
 }
 

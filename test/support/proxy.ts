@@ -132,6 +132,7 @@ function join(client: Socket, targetPort: number, state: State, closed: (link: L
   let partial = Buffer.alloc(0);
   let clientEnded = false;
   let serverEnded = false;
+  let serverClosed = false;
   let timer: NodeJS.Timeout | undefined;
   const pump = (): void => {
     clearTimeout(timer);
@@ -144,9 +145,13 @@ function join(client: Socket, targetPort: number, state: State, closed: (link: L
       server.write((requests.shift() as { message: Buffer }).message);
     }
     if (clientEnded && requests.length === 0 && !state.silent.has('requests')) server.end();
-    if (state.silent.has('answers')) return;
+    // A client that is not to hear anything does not hear of the end either; the link stays until it does, or is cut.
+    if (state.silent.has('answers') && !client.destroyed) return;
     for (const answer of answers.splice(0)) if (!client.destroyed) client.write(answer);
     if (serverEnded) client.end();
+    if (!serverClosed) return;
+    client.destroy();
+    closed(link);
   };
   const link: Link = {
     pump,
@@ -181,9 +186,8 @@ function join(client: Socket, targetPort: number, state: State, closed: (link: L
     pump();
   });
   server.on('close', () => {
-    clearTimeout(timer);
-    if (!state.silent.has('answers')) client.destroy();
-    closed(link);
+    serverClosed = true;
+    pump();
   });
   client.on('error', () => {});
   server.on('error', () => client.destroy());
