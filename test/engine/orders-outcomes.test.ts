@@ -114,7 +114,7 @@ describe('resolve unknown', () => {
       if (/^p[0-4]$/.test(recipient.id)) return attempt === 1 ? silently() : undefined;
       await rest.opened;
     });
-    const { id } = await rig.create({ audience: people(45), concurrency: 10 });
+    const { id } = await rig.create({ audience: people(45), concurrency: 45 }); // all at once, in whatever order
     const unknown = () => scheduler.campaigns.listDeliveries(id, { state: 'unknown' });
     await expect.poll(async () => (await unknown()).deliveries.length, PATIENCE).toBe(5);
     await scheduler.campaigns.resolveUnknown(id, { as, recipients: ['p0', 'p4'] });
@@ -133,7 +133,7 @@ describe('resolve unknown', () => {
       if (/^p[0-4]$/.test(recipient.id)) silently();
       await rest.opened;
     });
-    const { id } = await rig.create({ audience: people(45) });
+    const { id } = await rig.create({ audience: people(45), concurrency: 45 });
     const unknown = () => scheduler.campaigns.listDeliveries(id, { state: 'unknown' });
     await expect.poll(async () => (await unknown()).deliveries.length, PATIENCE).toBe(5);
     await scheduler.campaigns.cancel(id);

@@ -109,7 +109,7 @@ export function providers(options: ProviderOptions): Record<MessengerName, Messe
       idempotent: true,
       reconcile: async (messages) => {
         onAsked(true);
-        await wait(between(1, 600));
+        await wait(between(500, 800)); // longer than an outcome waits for company: a flush comes in between
         const taken = new Set(readLog(logFile).flatMap(({ kind, key }) => (kind === 'accept' ? [key] : [])));
         onAsked(false);
         return messages.map(({ idempotencyKey }) =>
