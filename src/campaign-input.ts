@@ -7,8 +7,10 @@
 import { z } from 'zod';
 import { type AudienceOfSource, audienceProblem, isOfSource } from './audience-input.ts';
 import type { AudienceRows } from './config.ts';
+import { ON_TIME_MS } from './core/misfire.ts';
 import { copyPlain, isPlainObject } from './core/plain-data.ts';
 import { checkRate, type Rate } from './core/rate.ts';
+import { nextOccurrence } from './core/recurrence.ts';
 import { checkRecurrence } from './core/recurrence-check.ts';
 import type { Recurrence, RecurrenceInput } from './core/recurrence-rule.ts';
 import { checkSendWindow, type SendWindow, type SendWindowInput } from './core/send-window-check.ts';
@@ -215,6 +217,11 @@ function checkTimes(
   const rate = given.rate === undefined ? undefined : checkRate(given.rate);
   problems.push(...(recurrence?.problems ?? []), ...(window?.problems ?? []));
   if (rate?.problem !== undefined) problems.push(rate.problem);
+  const rule = recurrence?.rule;
+  if (rule !== undefined && nextOccurrence(rule, beginningOf(rule, now)) === null) {
+    const message = 'Expected `recurrence` to have an occurrence to come; its last one is past';
+    problems.push({ path: 'recurrence', message });
+  }
   if (given.recurrence !== undefined && given.sendAt !== undefined) {
     const message = 'Expected either `sendAt` or `recurrence`, got both; a rule begins at its `start`';
     problems.push({ path: 'sendAt', message });
@@ -229,6 +236,15 @@ function checkTimes(
     ...(window?.window === undefined ? {} : { window: window.window }),
     ...(rate?.rate === undefined ? {} : { rate: rate.rate }),
   };
+}
+
+/**
+ * The instant after which a new rule counts: what is past at its creation does not occur, but the `start` itself does,
+ * where it is at most a minute ago.
+ */
+export function beginningOf(rule: Recurrence, now: Date): Date {
+  const justBegun = now.getTime() - rule.anchor.getTime() <= ON_TIME_MS;
+  return justBegun ? new Date(rule.anchor.getTime() - 1) : now;
 }
 
 /** Rules that need more than one field, or the world; left out where a field is wrong by itself. */

@@ -4,13 +4,14 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { ObjectId } from 'mongodb';
-import { type CampaignInput, type ParsedCampaign, parseCampaign } from './campaign-input.ts';
+import { beginningOf, type CampaignInput, type ParsedCampaign, parseCampaign } from './campaign-input.ts';
 import type { ResolvedOptions } from './config.ts';
 import { nextRinging } from './core/misfire.ts';
 import { describeError } from './core/retry.ts';
 import { keepLease } from './delivery/audience-lease.ts';
 import { type Frozen, freezeRows } from './delivery/freeze-audience.ts';
 import { CampaignSchedulerError, ValidationError } from './errors.ts';
+import type { Content } from './messengers/messenger.ts';
 import { beginAudience, endAudience } from './store/audiences.ts';
 import { adoptCampaign, type CampaignHead, insertCampaign, newId, readRaw } from './store/campaigns.ts';
 import { type AudienceSpec, type CampaignDoc, SCHEMA_VERSION } from './store/documents.ts';
@@ -112,16 +113,25 @@ async function check(
       `Unknown messenger \`${parsed.messenger}\`. ${suggestionSentence(parsed.messenger, Object.keys(messengers), 'messengers')}`,
     );
   }
+  await checkContent(options, parsed.messenger, parsed.content);
+  return parsed;
+}
+
+/** Asks the messenger, where it is one of this process. */
+export async function checkContent(
+  options: Pick<ResolvedOptions, 'messengers'>,
+  messenger: string,
+  content: Content,
+): Promise<void> {
   try {
-    await options.messengers[parsed.messenger]?.checkContent?.(parsed.content);
+    await options.messengers[messenger]?.checkContent?.(content);
   } catch (error) {
     throw new CampaignSchedulerError(
       'invalid_content',
-      `The messenger \`${parsed.messenger}\` refuses the content: ${describeError(error).reason}`,
+      `The messenger \`${messenger}\` refuses the content: ${describeError(error).reason}`,
       { cause: error },
     );
   }
-  return parsed;
 }
 
 async function freeze(
@@ -178,15 +188,13 @@ function fieldsOf(
   now: Date,
 ): Omit<CampaignDoc, '_id' | 'name' | 'status'> {
   const { sendAt, messenger, content, limits, priority, metadata, recurrence } = parsed;
-  const first =
-    recurrence === undefined
-      ? undefined
-      : nextRinging(recurrence, new Date(recurrence.anchor.getTime() - 1), id.toHexString());
+  const before = recurrence === undefined ? now : beginningOf(recurrence, now);
+  const first = recurrence === undefined ? undefined : nextRinging(recurrence, before, id.toHexString());
   return {
     rev: 1,
     schedule: { sendAt, ...(recurrence === undefined ? {} : { recurrence }) },
     nextRunAt: first === undefined ? sendAt : (first?.ringAt ?? null),
-    ...(first === undefined ? {} : { nextOccurrence: first?.nominal ?? null }),
+    ...(first === undefined ? {} : { lastOccurrence: before, nextOccurrence: first?.nominal ?? null }),
     ...(parsed.pauseOnFailure ? { pauseOnFailure: true } : {}),
     openRuns: [],
     audience,

@@ -1,14 +1,19 @@
 /** The whole public API on one screen. */
 export type { AudienceOfSource } from './audience-input.ts';
+export type { By, OfRun } from './campaign-changes.ts';
 export type { CampaignInput, RetryInput } from './campaign-input.ts';
 export type { Campaign } from './campaign-view.ts';
-export type { By, Campaigns, Progress, ResolveUnknownOptions, RetryFailedOptions } from './campaigns.ts';
+export type { Campaigns, Progress, ResolveUnknownOptions, RetryFailedOptions } from './campaigns.ts';
 export { type Clock, systemClock } from './clock.ts';
 export { type AudienceRows, type AudienceSource, DEFAULTS, type SchedulerOptions } from './config.ts';
 export type { CampaignStatus, RunStatus } from './core/campaign-machine.ts';
 export type { Counts, DeliveryState } from './core/ledger-page.ts';
+export type { SkipReason } from './core/misfire.ts';
 export type { Resolution } from './core/orders.ts';
+export type { Rate } from './core/rate.ts';
 export type { AudienceRow } from './core/recipient.ts';
+export type { MonthDay, Recurrence, RecurrenceInput, Weekday } from './core/recurrence-rule.ts';
+export type { SendWindow, SendWindowInput } from './core/send-window-check.ts';
 export type { OnUnknown } from './core/settlement.ts';
 export type { Delivery, DeliveryList, ListDeliveriesOptions } from './deliveries.ts';
 export type { Audit } from './delivery/books.ts';
@@ -30,6 +35,7 @@ export {
 } from './messengers/messenger.ts';
 export { smtpMessenger } from './messengers/smtp.ts';
 export type { SmtpMessengerOptions } from './messengers/smtp-options.ts';
+export type { CampaignUpdate } from './recurring.ts';
 export { type CampaignScheduler, startCampaignScheduler } from './scheduler.ts';
 export type { RecoveredCampaign, RecoveryReport, SkippedCampaign } from './services/recovery.ts';
 export type { RunReport, StatusReason } from './store/documents.ts';

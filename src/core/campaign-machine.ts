@@ -25,7 +25,10 @@ export type CampaignAction =
   | 'retry-failed'
   | 'resend-unknown'
   | 'resolve-unknown'
-  | 'release-parked';
+  | 'release-parked'
+  | 'run-now'
+  | 'backfill'
+  | 'update';
 
 /** What an action makes of a status: the next status, `same`, or nothing where it is refused. */
 type Row = Partial<Record<CampaignStatus, CampaignStatus | 'same' | 'before-pause'>>;
@@ -42,9 +45,23 @@ const TABLE: Record<CampaignAction, Row> = {
     failed: 'cancelled', // its audience could not be read: it would wait for a resume for ever
   },
   reschedule: { draft: 'scheduled', scheduled: 'scheduled', paused: 'same' },
-  'retry-failed': { processing: 'same', paused: 'same', completed: 'processing', failed: 'processing' },
-  'resend-unknown': { processing: 'same', paused: 'same', completed: 'processing', failed: 'processing' },
+  // Scheduled: of a recurring campaign, about a run that has ended.
+  'retry-failed': {
+    scheduled: 'processing',
+    processing: 'same',
+    paused: 'same',
+    completed: 'processing',
+    failed: 'processing',
+  },
+  'resend-unknown': {
+    scheduled: 'processing',
+    processing: 'same',
+    paused: 'same',
+    completed: 'processing',
+    failed: 'processing',
+  },
   'resolve-unknown': {
+    scheduled: 'same',
     processing: 'same',
     paused: 'same',
     completed: 'same',
@@ -52,6 +69,10 @@ const TABLE: Record<CampaignAction, Row> = {
     cancelled: 'same',
   },
   'release-parked': { processing: 'same', paused: 'same' },
+  // These three are of recurring campaigns; each run goes on after those that are open.
+  'run-now': { scheduled: 'processing', processing: 'same', completed: 'processing' },
+  backfill: { scheduled: 'processing', processing: 'same', completed: 'processing' },
+  update: { draft: 'same', scheduled: 'same', processing: 'same', paused: 'same' },
 };
 
 /**

@@ -8,6 +8,7 @@ export interface RecoverableCampaign {
   readonly status: CampaignStatus;
   readonly nextRunAt: Date | null;
   readonly openRunIds: readonly string[];
+  readonly isRecurring: boolean;
 }
 
 export interface AlarmView {
@@ -27,7 +28,9 @@ export type RecoveryDecision =
   | { readonly action: 'skip'; readonly reason: string }
   | { readonly action: 'resume' }
   | { readonly action: 'start'; readonly lateMs: number }
-  | { readonly action: 'reschedule'; readonly at: Date };
+  | { readonly action: 'reschedule'; readonly at: Date }
+  /** Recurring: the alarm rings at the next occurrence, or now for those that are due, and its rule decides about them. */
+  | { readonly action: 'next-occurrence'; readonly at: Date };
 
 /** Will this alarm do its work without help? */
 export function isHealthy(alarm: AlarmView | undefined, holders: Holders): boolean {
@@ -46,6 +49,7 @@ export function decideRecovery(
   const healthy = isHealthy(alarm, holders);
   switch (campaign.status) {
     case 'scheduled': {
+      if (campaign.isRecurring) return decideRecurring(campaign.nextRunAt, alarm, healthy, now);
       const at = campaign.nextRunAt;
       if (at === null) return { action: 'skip', reason: 'it has no time to start at' };
       const lateMs = now.getTime() - at.getTime();
@@ -67,6 +71,19 @@ export function decideRecovery(
     default:
       return { action: 'skip', reason: `it is ${campaign.status}` };
   }
+}
+
+/** A rule without a next time has ended: its alarm rings once more, to complete the campaign. */
+function decideRecurring(
+  nextRunAt: Date | null,
+  alarm: AlarmView | undefined,
+  healthy: boolean,
+  now: Date,
+): RecoveryDecision {
+  const at = nextRunAt === null || nextRunAt < now ? now : nextRunAt;
+  if (healthy && ringsInTime(alarm, at))
+    return { action: 'skip', reason: 'its alarm rings for the next occurrence' };
+  return { action: 'next-occurrence', at };
 }
 
 /** An alarm that rings later than it should is no help. */

@@ -25,6 +25,7 @@ export async function processBulkCampaign(
   const now = serverNow().getTime();
   // Another program's is made ours by recovery, a newer version's is for workers of that version.
   if (isForeign(campaign) || isNewer(campaign)) return new Date(now + SAFETY_NET_MS);
+  if (campaign.schedule.recurrence !== undefined) return null; // the other alarm's
   if (campaign.status === 'scheduled' && campaign.nextRunAt !== null) {
     if (campaign.nextRunAt.getTime() > now) return campaign.nextRunAt;
     await openRun(options, campaign);

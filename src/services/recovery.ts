@@ -13,7 +13,7 @@ import { CampaignSchedulerError } from '../errors.ts';
 import type { EventBus } from '../events.ts';
 import type { Logger } from '../logger.ts';
 import { processInfo } from '../process-info.ts';
-import { type AlarmEntry, type AlarmState, BULK_ALARM } from '../queue/alarm.ts';
+import { type AlarmEntry, type AlarmState, alarmOf } from '../queue/alarm.ts';
 import type { Alarms } from '../queue/alarms.ts';
 import {
   type CampaignHead,
@@ -35,7 +35,10 @@ import { createDuty, type Duty } from './duty.ts';
 export interface RecoveredCampaign {
   readonly id: string;
   readonly name: string;
-  /** What was done: `resume`, `start` (it was overdue) or `reschedule` (its alarm is set again). */
+  /**
+   * What was done: `resume`, `start` (it was overdue), `reschedule` (its alarm is set again) or `next-occurrence` (the
+   * alarm of a recurring one is set, for what its rule says about what was missed).
+   */
   readonly status: Exclude<RecoveryDecision['action'], 'skip'>;
 }
 export interface SkippedCampaign {
@@ -268,6 +271,7 @@ class Pass {
           status: head.status,
           nextRunAt: head.nextRunAt ?? null,
           openRunIds: (head.openRuns ?? []).map((run) => run.runId),
+          isRecurring: head.schedule?.recurrence !== undefined,
         },
         alarm,
         this.#holders,
@@ -282,8 +286,8 @@ class Pass {
         this.#skip(head, 'nobody holds a page of it right now, and its alarm will ring'); // waiting for a retry, say
         continue;
       }
-      const at = decision.action === 'reschedule' ? decision.at : now;
-      if (alarm === undefined) missing.push({ name: BULK_ALARM, campaignId: id, at });
+      const at = 'at' in decision ? decision.at : now;
+      if (alarm === undefined) missing.push({ name: alarmOf(head), campaignId: id, at });
       else if (decision.action !== 'resume' || !healthy) dead.push({ alarm, at });
       done.push({ head, decision });
     }
@@ -330,6 +334,8 @@ class Pass {
       logger.info({ ...facts, lateMs: decision.lateMs }, 'starting overdue campaign');
     if (loud && decision.action === 'reschedule')
       logger.info({ ...facts, at: decision.at }, 'campaign rescheduled');
+    if (loud && decision.action === 'next-occurrence')
+      logger.info({ ...facts, at: decision.at }, 'recurring campaign: its alarm is set');
     if (decision.action === 'start') this.#lateCount += 1;
     events.emit('campaign:recovered', { campaign, status: head.status, action: decision.action });
   }

@@ -120,8 +120,10 @@ export interface CampaignChange {
   readonly statusReason?: StatusReason;
   readonly sendAt?: Date;
   readonly order?: Order;
-  /** Opens a closed run again, because an order has to act on it. */
-  readonly reopen?: OpenRunRef;
+  /** Runs that become open: asked for by a person, or closed ones on which an order has to act. */
+  readonly open?: readonly OpenRunRef[];
+  /** What later runs are made of. */
+  readonly fields?: Readonly<Record<string, unknown>>;
   readonly now: Date;
 }
 
@@ -131,7 +133,7 @@ export async function changeCampaign(
   read: Pick<CampaignDoc, '_id' | 'status' | 'rev'>,
   change: CampaignChange,
 ): Promise<CampaignDoc | null> {
-  const { status, statusReason, sendAt, order, reopen, now } = change;
+  const { status, statusReason, sendAt, order, open, fields, now } = change;
   const update: UpdateFilter<CampaignDoc> = {
     $set: {
       rev: read.rev + 1,
@@ -140,8 +142,9 @@ export async function changeCampaign(
       ...(statusReason === undefined ? {} : { statusReason }),
       ...(sendAt === undefined ? {} : { 'schedule.sendAt': sendAt, nextRunAt: sendAt }),
       ...(order === undefined ? {} : { order }),
+      ...fields,
     } as UpdateFilter<CampaignDoc>['$set'] & object,
-    ...(reopen === undefined ? {} : { $addToSet: { openRuns: reopen } }),
+    ...(open === undefined ? {} : { $addToSet: { openRuns: { $each: [...open] } } }),
     ...(statusReason === undefined && status !== undefined ? { $unset: { statusReason: '' } } : {}),
   };
   return store.campaigns.findOneAndUpdate({ _id: read._id, status: read.status, rev: read.rev }, update, {

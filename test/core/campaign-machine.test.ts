@@ -15,10 +15,13 @@ const TABLE: Record<CampaignAction, string> = {
   resume: '- - - scheduled - - -',
   cancel: 'cancelled cancelled cancelled cancelled - cancelled -',
   reschedule: 'scheduled scheduled - = - - -',
-  'retry-failed': '- - = = processing processing -',
-  'resend-unknown': '- - = = processing processing -',
-  'resolve-unknown': '- - = = = = =',
+  'retry-failed': '- processing = = processing processing -',
+  'resend-unknown': '- processing = = processing processing -',
+  'resolve-unknown': '- = = = = = =',
   'release-parked': '- - = = - - -',
+  'run-now': '- processing = - processing - -',
+  backfill: '- processing = - processing - -',
+  update: '= = = = - - -',
 };
 const ACTIONS = Object.keys(TABLE) as CampaignAction[];
 

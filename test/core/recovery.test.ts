@@ -33,7 +33,12 @@ describe('an alarm is healthy', () => {
 
 describe('a scheduled campaign', () => {
   const decide = (nextRunAt: Date | null, alarm: AlarmView | undefined) =>
-    decideRecovery({ status: 'scheduled', nextRunAt, openRunIds: [] }, alarm, holders(), NOW);
+    decideRecovery(
+      { status: 'scheduled', nextRunAt, openRunIds: [], isRecurring: false },
+      alarm,
+      holders(),
+      NOW,
+    );
   const sendAt = inMs(HOUR);
 
   it.each<[string, AlarmView | undefined, string]>([
@@ -71,10 +76,35 @@ describe('a scheduled campaign', () => {
   });
 });
 
+describe('a recurring campaign between two runs', () => {
+  const decide = (nextRunAt: Date | null, alarm: AlarmView | undefined) =>
+    decideRecovery(
+      { status: 'scheduled', nextRunAt, openRunIds: [], isRecurring: true },
+      alarm,
+      holders(),
+      NOW,
+    );
+  const next = inMs(HOUR);
+
+  it.each<[string, Date | null, AlarmView | undefined, Date | undefined]>([
+    ['no alarm', next, undefined, next],
+    ['an alarm at its time', next, rings(next), undefined],
+    ['an alarm after its time', next, rings(inMs(2 * HOUR)), next],
+    ['an alarm of a dead worker', next, locked('dead'), next],
+    ['an alarm of a live worker', next, locked('alive'), undefined],
+    ['occurrences missed and no alarm', inMs(-HOUR), undefined, NOW],
+    ['occurrences missed and an alarm that is ringing', inMs(-HOUR), rings(inMs(-HOUR)), undefined],
+    ['no occurrence left and no alarm', null, undefined, NOW],
+  ])('with %s', (_what, nextRunAt, alarm, at) => {
+    const expected = at === undefined ? { action: 'skip' } : { action: 'next-occurrence', at };
+    expect(decide(nextRunAt, alarm)).toMatchObject(expected);
+  });
+});
+
 describe('a processing campaign', () => {
   const decide = (alarm: AlarmView | undefined, ...held: string[]) =>
     decideRecovery(
-      { status: 'processing', nextRunAt: inMs(-HOUR), openRunIds: ['a', 'b'] },
+      { status: 'processing', nextRunAt: inMs(-HOUR), isRecurring: false, openRunIds: ['a', 'b'] },
       alarm,
       holders(...held),
       NOW,
@@ -96,7 +126,12 @@ it.each(CAMPAIGN_STATUSES.filter((status) => status !== 'scheduled' && status !=
   'a campaign that is %s is skipped, whatever its alarm',
   (status) => {
     for (const alarm of [undefined, AT_REST, rings(NOW), locked('dead')]) {
-      const decision = decideRecovery({ status, nextRunAt: NOW, openRunIds: ['a'] }, alarm, holders(), NOW);
+      const decision = decideRecovery(
+        { status, nextRunAt: NOW, isRecurring: false, openRunIds: ['a'] },
+        alarm,
+        holders(),
+        NOW,
+      );
       expect(decision).toEqual({ action: 'skip', reason: `it is ${status}` });
     }
   },

@@ -152,6 +152,22 @@ describe('resolve unknown', () => {
     await expect(again).rejects.toMatchObject({ code: 'refused', details: { status: 'cancelled' } });
   });
 
+  it('one after another while the run of a cancelled campaign closes each time: none is lost', async () => {
+    const rig = await startRig(uri);
+    const { scheduler, provider } = rig;
+    provider.plan(() => silently());
+    const { id } = await rig.create({ audience: people(30), concurrency: 30, onUnknown: 'hold' });
+    await rig.until(id, 'completed');
+    await campaignsOf(db).updateOne({}, { $set: { status: 'cancelled' } });
+    for (const { id: recipient } of people(30)) {
+      await scheduler.campaigns.resolveUnknown(id, { as: 'sent', recipients: [recipient] });
+      if (Number(recipient.slice(1)) % 3 === 0) await untilBooksClosed();
+    }
+    await untilBooksClosed();
+    const sent = () => scheduler.campaigns.report(id);
+    await expect.poll(sent, PATIENCE).toMatchObject({ unknown: 0, sent: 30 });
+  });
+
   it('while paused waits with sending until it is resumed', async () => {
     const rig = await startRig(uri);
     const { scheduler, provider } = rig;
