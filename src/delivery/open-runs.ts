@@ -43,6 +43,8 @@ export interface OpenRunsOptions {
   readonly steps: RunStepsOptions;
   readonly freezer: RunFreezer;
   readonly hasMessenger: (name: string) => boolean;
+  /** It is no longer among the entries. */
+  readonly onGone: (entry: OpenRun) => void;
 }
 
 /** Are pages of it claimed in this step? */
@@ -87,7 +89,7 @@ export class OpenRuns {
     for (const [runId, entry] of this.entries) {
       if (open.has(runId)) continue;
       for (const hold of entry.holds) hold.letGo('pause');
-      this.entries.delete(runId);
+      this.#remove(entry);
     }
   }
 
@@ -218,10 +220,15 @@ export class OpenRuns {
     }
   }
 
+  #remove(entry: OpenRun): void {
+    this.entries.delete(entry.ref.runId);
+    this.#options.onGone(entry);
+  }
+
   async #end(entry: OpenRun): Promise<void> {
     if (entry.run === undefined) return;
     const answer = await endRun(this.#options.steps, entry.campaign, entry.run);
-    if (answer === 'ended') this.entries.delete(entry.ref.runId);
+    if (answer === 'ended') this.#remove(entry);
     else if (answer === 'orders-behind') entry.hints.behind = true;
     else entry.stale = true;
   }

@@ -8,7 +8,8 @@
  */
 import { type LedgerPage, settledCount } from '../core/ledger-page.ts';
 import { applyOrder, type Order } from '../core/orders.ts';
-import { recordOutcome, type SendOutcome, withdrawIntent } from '../core/outcome.ts';
+import { type Failure, recordOutcome, type SendOutcome, withdrawIntent } from '../core/outcome.ts';
+import { restMsOf } from '../core/rate.ts';
 import type { Recipient } from '../core/recipient.ts';
 import { roundUpDue } from '../core/retry.ts';
 import { applyLateTruths, type LateTruth, type ResendLimits } from '../core/settlement.ts';
@@ -26,10 +27,11 @@ import { LateTruthTeller, lateTruth } from './late-truths.ts';
 import type { MessengerLine } from './messenger-line.ts';
 import { PageFlusher } from './page-flusher.ts';
 import { Places } from './places.ts';
+import { RateShare } from './rate-share.ts';
 import { Sends } from './sends.ts';
 import { Settling } from './settling.ts';
 
-export type LetGoReason = 'turn' | 'stop' | 'pause' | 'messenger' | 'no-messenger';
+export type LetGoReason = 'turn' | 'stop' | 'pause' | 'rate' | 'messenger' | 'no-messenger';
 export type HoldEnd = Release['status'] | 'lost';
 
 /** An outcome that no intent waits for may wait this long for company. */
@@ -37,6 +39,8 @@ const LINGER_MS = 250;
 const NOBODY: ReadonlySet<number> = new Set();
 const DUE_STEP_MS = 5000;
 const DEATHS_TO_PARK = 3;
+/** Intents are written for sends that start within a second. */
+const TOKEN_NEAR_MS = 1000;
 
 export class PageHold {
   readonly pageId: string;
@@ -54,6 +58,7 @@ export class PageHold {
   readonly #settling: Settling;
   readonly #teller: LateTruthTeller;
   readonly #places: Places | undefined;
+  readonly #rates: RateShare;
 
   #orderNo: number;
   #deaths: number;
@@ -99,6 +104,10 @@ export class PageHold {
     this.#settling = new Settling(env, this.#page, document.unsettled ?? []);
     this.#teller = new LateTruthTeller(env, document._id);
     this.#places = line === undefined ? undefined : new Places(run.window, line, this.#kick);
+    this.#rates = new RateShare(
+      [run.rate, line?.rate].filter((gate) => gate !== undefined),
+      this.#kick,
+    );
     this.#sends = new Sends({
       messenger: line?.messenger ?? {
         send: () => Promise.reject(new Error('this worker has no such messenger')),
@@ -125,11 +134,24 @@ export class PageHold {
     return this.#letGo !== undefined;
   }
 
+  /** How long the page can do nothing but wait for a token, ms; 0 while it can do something, or no longer sends. */
+  get nextSendInMs(): number {
+    if (this.#letGo !== undefined || this.#queue.length === 0) return 0;
+    if (this.#ready.length > 0 || this.#sends.count > 0) return 0;
+    return this.#rates.nextAtMs() ?? 0;
+  }
+
+  /** Until the next look it takes no place of its messenger from others. */
+  countAsWaiting(): void {
+    if (this.#line !== undefined) this.#line.waiting += 1;
+  }
+
   /** Asks for the page to be given back: nothing more starts, what is in flight ends and is recorded. */
   letGo(reason: LetGoReason): void {
     // Whoever takes it next would have to count the wait of an earlier holder's sends anew: a turn can wait.
-    if (reason === 'turn' && this.#page.count('unsettled') > 0) return;
+    if ((reason === 'turn' || reason === 'rate') && this.#page.count('unsettled') > 0) return;
     this.#letGo ??= reason;
+    this.#rates.stopWaiting();
     this.kick();
   }
 
@@ -173,6 +195,7 @@ export class PageHold {
     } finally {
       this.#released = true;
       this.#places?.giveUp();
+      this.#rates.giveUp();
       for (const slots of [this.#run.sends, this.#line?.sends]) slots?.forget(this.#kick);
       if (this.#line !== undefined) this.#line.users -= 1;
     }
@@ -181,7 +204,7 @@ export class PageHold {
   async #step(): Promise<HoldEnd | undefined> {
     if (this.#settling.due) await this.#settle();
     this.#followOrders();
-    if (this.#letGo !== undefined || this.#blocked) this.#withdrawReady();
+    if (this.#letGo !== undefined || this.#blocked || this.#tokenIsGone) this.#withdrawReady();
     const intents = this.#chooseIntents();
     const release = intents.length === 0 ? this.#release() : undefined;
     if (release !== undefined || intents.length > 0 || this.#mustFlush()) {
@@ -200,7 +223,12 @@ export class PageHold {
   // ---- what to send next --------------------------------------------------------------------------------------------
 
   get #blocked(): boolean {
-    return (this.#line?.blockedForMs() ?? 0) > 0;
+    return (this.#line?.blockedForMs() ?? 0) > 0 || this.#rates.blockedForMs() > 0;
+  }
+
+  /** The token of an intent expired before its use, and the next one is not near: the intent must not wait for it. */
+  get #tokenIsGone(): boolean {
+    return this.#ready.length > 0 && (this.#rates.nextAtMs() ?? 0) > TOKEN_NEAR_MS;
   }
 
   #sendable(): number[] {
@@ -220,15 +248,26 @@ export class PageHold {
     if (this.#queue.length === 0 || this.#ready.length >= 2 * batch) return [];
 
     const open = this.#page.count('sending');
-    const count = Math.min(this.#queue.length, places.room(open));
+    const room = Math.min(this.#queue.length, places.room(open));
     // A few at a time would cost a flush each; they can wait while enough are ready.
-    if (count < Math.min(batch, this.#queue.length) && this.#ready.length >= batch) return [];
+    if (room < Math.min(batch, this.#queue.length) && this.#ready.length >= batch) return [];
+    const count = this.#withTokens(room);
     if (count === 0) return [];
     places.reserve(open + count);
+    this.#rates.reserve(count);
     const now = this.#env.serverNow().getTime();
     const chosen = this.#queue.splice(0, count);
     for (const index of chosen) this.#page.begin(index, now);
     return chosen;
+  }
+
+  /** Token first, then intent: for how many of these there are tokens. */
+  #withTokens(wanted: number): number {
+    if (!this.#rates.scarce) return wanted === 0 ? 0 : this.#rates.room(wanted);
+    // Where tokens come one by one, an intent must not wait for a slot: a crash at a slow rate leaves one unknown at most.
+    const slots = Math.min(this.#run.sends.free, this.#line?.sends.free ?? 0) - this.#ready.length;
+    const most = Math.min(wanted, slots);
+    return most > 0 ? this.#rates.room(most) : 0;
   }
 
   /** As many as are worth a flush of their own. */
@@ -242,6 +281,7 @@ export class PageHold {
     const now = this.#env.serverNow().getTime();
     for (const index of this.#ready) withdrawIntent(this.#page, index, now);
     this.#queue = [...this.#ready, ...this.#queue];
+    this.#rates.release(this.#ready.length);
     this.#ready = [];
     this.#touch();
   }
@@ -274,7 +314,7 @@ export class PageHold {
 
   #needsAttention(): boolean {
     if (this.#mustFlush() || this.#settling.due || this.#orderNo < this.#run.doc.orderNo) return true;
-    if (this.#line?.mayStart() !== true) return false;
+    if (this.#line?.mayStart() !== true || (this.#rates.nextAtMs() ?? 0) > 0) return false; // a token wakes the page itself
     return this.#ready.length > 0 || (this.#queue.length > 0 && this.#sends.count === 0);
   }
 
@@ -295,6 +335,7 @@ export class PageHold {
       const index = this.#ready[started] ?? -1;
       const recipient = this.#recipients[index];
       if (recipient === undefined) throw new RangeError(`page ${this.pageId} has no recipient ${index}`);
+      if (!this.#rates.tryStart()) break;
       started += 1;
       sends.take(1);
       line.sends.take(1);
@@ -320,16 +361,25 @@ export class PageHold {
   }
 
   #judgeMessenger(outcome: SendOutcome, startedAt: number): void {
-    if (outcome.kind === 'provider') this.#line?.failed(startedAt, outcome.retryAfterMs);
+    if (outcome.kind === 'provider') this.#restAfter(outcome, startedAt);
     else if (outcome.kind === 'transient' || outcome.kind === 'unknown') this.#line?.answered();
     else this.#line?.succeeded(); // it took the message, or had a verdict on this very recipient
+  }
+
+  /** This worker backs off by itself; where the provider asked for a rest, all servers do. */
+  #restAfter(outcome: Failure, startedAt: number): void {
+    const line = this.#line;
+    if (line === undefined) return;
+    line.failed(startedAt, outcome.retryAfterMs);
+    const restMs = restMsOf(outcome, line.blockedForMs());
+    if (restMs !== undefined) line.rate.slowDown(restMs);
   }
 
   #record(index: number, outcome: SendOutcome): void {
     const now = this.#env.serverNow().getTime();
     const { retry, onUnknown } = this.#run.doc.limits;
     const othersSucceeded = this.#line?.othersSucceeded ?? false;
-    const restMs = this.#line?.blockedForMs() ?? 0;
+    const restMs = Math.max(this.#line?.blockedForMs() ?? 0, this.#rates.blockedForMs());
     const rules = { retry, onUnknown, token: this.token, othersSucceeded, restMs, random: this.#env.random };
     const then = recordOutcome(this.#page, index, outcome, now, rules);
     if (then === 'unsettled') {
