@@ -28,10 +28,11 @@ import type { MessengerLine } from './messenger-line.ts';
 import { PageFlusher } from './page-flusher.ts';
 import { Places } from './places.ts';
 import { RateShare } from './rate-share.ts';
+import type { ZoneHours } from './send-hours.ts';
 import { Sends } from './sends.ts';
 import { Settling } from './settling.ts';
 
-export type LetGoReason = 'turn' | 'stop' | 'pause' | 'rate' | 'messenger' | 'no-messenger';
+export type LetGoReason = 'turn' | 'stop' | 'pause' | 'window' | 'rate' | 'messenger' | 'no-messenger';
 export type HoldEnd = Release['status'] | 'lost';
 
 /** An outcome that no intent waits for may wait this long for company. */
@@ -59,6 +60,7 @@ export class PageHold {
   readonly #teller: LateTruthTeller;
   readonly #places: Places | undefined;
   readonly #rates: RateShare;
+  readonly #hours: ZoneHours | undefined;
 
   #orderNo: number;
   #deaths: number;
@@ -85,7 +87,7 @@ export class PageHold {
     run: HeldRun,
     line: MessengerLine | undefined,
     document: LedgerPageDoc & { claim: NonNullable<LedgerPageDoc['claim']> },
-    audience: { recipients: readonly Recipient[]; bytes: number },
+    audience: { recipients: readonly Recipient[]; bytes: number; timezone?: string },
     claimedAt: Moment,
   ) {
     this.#env = env;
@@ -108,6 +110,7 @@ export class PageHold {
       [run.rate, line?.rate].filter((gate) => gate !== undefined),
       this.#kick,
     );
+    this.#hours = run.hours?.ofPage(audience.timezone);
     this.#sends = new Sends({
       messenger: line?.messenger ?? {
         send: () => Promise.reject(new Error('this worker has no such messenger')),
@@ -121,6 +124,7 @@ export class PageHold {
     this.#queue = this.#sendable();
     if (line === undefined) this.#letGo = 'no-messenger';
     else line.users += 1;
+    if (!this.#isOpen) this.letGo('window');
   }
 
   get runId(): string {
@@ -173,6 +177,7 @@ export class PageHold {
   /** Called a few times a second: time passes for sends, trust, lingering outcomes and waits. */
   tick(): void {
     this.#sends.expire();
+    if (!this.#isOpen) this.letGo('window');
     if (this.#sends.count > 0 && !this.#flusher.trusted) {
       this.#sends.abort(new Error('the hold on the page can no longer be trusted'));
     }
@@ -222,6 +227,11 @@ export class PageHold {
 
   // ---- what to send next --------------------------------------------------------------------------------------------
 
+  /** Is it within the hours in which its recipients may be sent to? */
+  get #isOpen(): boolean {
+    return this.#hours?.isOpen(this.#env.serverNow().getTime()) ?? true;
+  }
+
   get #blocked(): boolean {
     return (this.#line?.blockedForMs() ?? 0) > 0 || this.#rates.blockedForMs() > 0;
   }
@@ -241,7 +251,7 @@ export class PageHold {
   /** New intents for this flush, as many as the windows allow. The place of a finished send goes straight to the next. */
   #chooseIntents(): number[] {
     const places = this.#places;
-    if (places === undefined || this.#letGo !== undefined || this.#blocked) return [];
+    if (places === undefined || this.#letGo !== undefined || this.#blocked || !this.#isOpen) return [];
     if (this.#deaths >= DEATHS_TO_PARK) return [];
     if (this.#queue.length === 0 && this.#page.counts.retrying > 0) this.#queue = this.#sendable();
     const batch = this.#batch();
@@ -296,9 +306,12 @@ export class PageHold {
     const waits = page.counts.sending > 0; // for the end of an earlier holder's sends
     if (this.#letGo === undefined && (this.#queue.length > 0 || waits)) return undefined;
     if (page.counts.pending > 0 || waits) return { status: 'pending' };
-    const due = page.nextDueAt() ?? 0;
-    if (due <= this.#env.serverNow().getTime()) return { status: 'pending' };
-    return { status: 'waiting', dueAt: new Date(roundUpDue(due, DUE_STEP_MS)) };
+    const now = this.#env.serverNow().getTime();
+    const due = Math.max(page.nextDueAt() ?? 0, now);
+    // A retry that falls due outside the window waits for it.
+    const startsAt = this.#hours?.openFrom(due) ?? due;
+    if (startsAt <= now) return { status: 'pending' };
+    return { status: 'waiting', dueAt: new Date(startsAt > due ? startsAt : roundUpDue(due, DUE_STEP_MS)) };
   }
 
   #mustFlush(): boolean {
@@ -326,7 +339,7 @@ export class PageHold {
     const { sends, doc } = this.#run;
     if (line === undefined || this.#lost || this.#forced) return;
     let started = 0;
-    while (started < this.#ready.length && line.mayStart() && this.#flusher.trusted) {
+    while (started < this.#ready.length && line.mayStart() && this.#flusher.trusted && this.#isOpen) {
       if (sends.free === 0 || line.sends.free === 0) {
         if (sends.free === 0) sends.waitForFree(this.#kick);
         if (line.sends.free === 0) line.sends.waitForFree(this.#kick);

@@ -8,10 +8,9 @@ import type { Messenger } from '../messengers/messenger.ts';
 import { readAudiencePage } from '../store/audiences.ts';
 import type { Claim, LedgerPageDoc, RunDoc } from '../store/documents.ts';
 import { type ClaimKind, claimPage } from '../store/ledger-pages.ts';
-import { sizeOf } from './closing.ts';
 import { type HeldRun, type HoldEnvironment, type Moment, momentOf } from './hold-environment.ts';
 import { MessengerLine, WINDOW_FACTOR } from './messenger-line.ts';
-import { hasHint, isPageStep, type OpenRun, OpenRuns } from './open-runs.ts';
+import { hasHint, isClosed, isPageStep, type OpenRun, OpenRuns, sizeNow } from './open-runs.ts';
 import { PageHold } from './page-hold.ts';
 import { RateGates } from './rate-gates.ts';
 import type { RunFreezer } from './run-freezer.ts';
@@ -169,14 +168,19 @@ export class RunSharing {
   #wants(entry: OpenRun): boolean {
     if (!isPageStep(entry.step) || !hasHint(entry)) return false;
     const pages = entry.holds.size + entry.claiming;
-    if (entry.step !== 'send') return pages < PAGES_FOR_ORDERS;
+    if (!this.#maySend(entry)) return entry.hints.behind && pages < PAGES_FOR_ORDERS;
     if (pages >= PAGES_PER_RUN) return false;
-    const line = this.#lineOf(entry);
-    if (line !== undefined && (line.blockedForMs() > 0 || (line.sick && line.users > 0))) return false;
-    if (this.#waitsForToken(entry, line)) return false;
     let queued = entry.claiming * this.#options.pageSize;
     for (const hold of entry.holds) queued += hold.queued;
     return queued < WINDOW_FACTOR * (entry.run?.limits.concurrency ?? 1) * 2;
+  }
+
+  /** Or are pages of it claimed only to apply orders: it is paused, or outside its window, or waits for its messenger? */
+  #maySend(entry: OpenRun): boolean {
+    if (entry.step !== 'send' || isClosed(entry, this.#options.env.serverNow())) return false;
+    const line = this.#lineOf(entry);
+    if (line !== undefined && (line.blockedForMs() > 0 || (line.sick && line.users > 0))) return false;
+    return !this.#waitsForToken(entry, line);
   }
 
   /**
@@ -256,7 +260,7 @@ export class RunSharing {
     entry.lastServed = env.clock.monotonic();
     try {
       const claimedAt = momentOf(env.clock);
-      const page = await this.#claimOne(entry, run);
+      const page = await this.#claimOne(entry);
       if (page === null) return;
       const audience = await readAudiencePage(env.store, run.audienceId ?? '', page.n);
       if (audience === null) throw new Error(`audience page ${page.n} of run ${run._id} is missing`);
@@ -273,12 +277,14 @@ export class RunSharing {
     if (!hasHint(entry) && entry.holds.size === 0) this.nudge();
   }
 
-  async #claimOne(entry: OpenRun, run: RunDoc): Promise<LedgerPageDoc | null> {
+  async #claimOne(entry: OpenRun): Promise<LedgerPageDoc | null> {
     const { env } = this.#options;
-    const kinds: readonly ClaimKind[] = entry.step === 'send' ? ['due', 'behind', 'pending'] : ['behind'];
+    const size = sizeNow(entry, env.serverNow());
+    if (size === undefined) return null;
+    const kinds: readonly ClaimKind[] = this.#maySend(entry) ? ['due', 'behind', 'pending'] : ['behind'];
     for (const kind of kinds) {
       if (!entry.hints[kind]) continue;
-      const page = await claimPage(env.store, sizeOf(run), kind, this.newClaim(), env.serverNow());
+      const page = await claimPage(env.store, size, kind, this.newClaim(), env.serverNow());
       if (page !== null) return page;
       entry.hints[kind] = false;
     }
@@ -303,7 +309,7 @@ export class RunSharing {
     const run = 'ref' in of ? of.run : of;
     if (run === undefined) return;
     // Without an entry nothing is sent: the page is settled and given back.
-    const held = entry?.held ?? this.#heldRun(run, entry !== undefined);
+    const held = entry?.held ?? this.#heldRun(run, entry);
     if (entry !== undefined) entry.held = held;
     const line = this.#lines.get(run.messenger);
     const hold = new PageHold(
@@ -324,7 +330,10 @@ export class RunSharing {
       this.#holds.delete(hold);
       this.#heldBytes -= hold.bytes;
       entry?.holds.delete(hold);
-      if (entry?.holds.size === 0) void held.rate?.giveBack();
+      if (entry?.holds.size === 0) {
+        entry.inspectedAt = Number.NEGATIVE_INFINITY;
+        void held.rate?.giveBack();
+      }
       this.#holdEnded?.();
       if (end === 'pending' && entry !== undefined) entry.hints.pending = true;
       if (end === 'parked') void this.#options.onParked(held.doc, page.n);
@@ -333,13 +342,14 @@ export class RunSharing {
     });
   }
 
-  #heldRun(run: RunDoc, sends: boolean): HeldRun {
+  #heldRun(run: RunDoc, entry: OpenRun | undefined): HeldRun {
     const { concurrency, rate } = run.limits;
     return {
       doc: run,
       sends: new Slots(concurrency),
       window: new Slots(concurrency * WINDOW_FACTOR),
-      rate: sends ? this.#gates.ofCampaign(run.campaignId.toHexString(), rate) : undefined,
+      rate: entry && this.#gates.ofCampaign(run.campaignId.toHexString(), rate),
+      hours: entry?.hours,
     };
   }
 
