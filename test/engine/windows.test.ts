@@ -8,7 +8,16 @@ import { windowAt } from '../../src/core/send-window.ts';
 import type { SendWindowInput } from '../../src/core/send-window-check.ts';
 import { checkSendWindow } from '../../src/core/send-window-check.ts';
 import { testDatabase } from '../support/mongo.ts';
-import { pagesOf, people, type Rig, runsOf, startRig, stopRig, tidyUpAfterEach } from './fixtures.ts';
+import {
+  inHours,
+  pagesOf,
+  people,
+  type Rig,
+  runsOf,
+  startRig,
+  stopRig,
+  tidyUpAfterEach,
+} from './fixtures.ts';
 import { PATIENCE } from './provider.ts';
 import { RARE_HEARTBEAT, type TestClock, testClock } from './test-clock.ts';
 
@@ -22,7 +31,9 @@ const OFFICE: SendWindowInput = { from: '09:00', to: '17:00', timezone: 'UTC' };
 /** A worker whose clock stands at this instant. Whatever the day is, the test begins in January 2030. */
 async function startAt(instant: string, options: Partial<SchedulerOptions> = {}) {
   const clock = testClock();
-  const rig = await startRig(uri, { clock, ...RARE_HEARTBEAT, ...LONG_HELD, ...options });
+  const started = await startRig(uri, { clock, ...RARE_HEARTBEAT, ...LONG_HELD, ...options });
+  // Agenda rings by the machine's clock, which nobody moves: to the worker the campaign is late, to Agenda it is due.
+  const rig: Rig = { ...started, create: (input) => started.create({ sendAt: inHours(-1), ...input }) };
   const goTo = (to: string): void => moveTo(clock, to);
   goTo(instant);
   return { rig, clock, goTo };
@@ -60,7 +71,7 @@ it('closes half-way: what is in flight ends, no intent is left, the next day it 
   const { rig, goTo } = await startAt('2030-01-07T16:59:30Z');
   const gate = rig.provider.hold();
   const { id } = await rig.create({ window: OFFICE, concurrency: 2, audience: people(25) });
-  await rig.provider.calls.at(1);
+  await rig.provider.calls.count(2);
   goTo('2030-01-07T17:00:00Z');
   await expect.poll(() => pagesOf(db).countDocuments({ states: />.*>.*>/ }), PATIENCE).toBe(0);
   gate.open();
@@ -78,9 +89,9 @@ it('closes half-way: what is in flight ends, no intent is left, the next day it 
 });
 
 it('a retry that falls due outside the window waits for it', async () => {
-  const { rig, goTo } = await startAt('2030-01-07T16:50:00Z');
-  rig.provider.plan(({ attempt }) => {
-    if (attempt === 1) throw new Error('busy');
+  const { rig, goTo } = await startAt('2030-01-07T16:50:00Z', { random: () => 0.9 });
+  rig.provider.plan(({ attempt, recipient }) => {
+    if (attempt === 1 && recipient.id.startsWith('p')) throw new Error('busy');
   });
   const retry = { firstDelayMs: 3_600_000 };
   const { id } = await rig.create({ window: OFFICE, audience: people(5), retry });
