@@ -28,6 +28,7 @@ import { type Audit, auditRun, readProgress } from './delivery/books.ts';
 import { ONCE } from './delivery/open-run.ts';
 import { CampaignSchedulerError, type Problem, ValidationError } from './errors.ts';
 import type { EventBus } from './events.ts';
+import { explainCampaign } from './explain.ts';
 import { expectation } from './input-checks.ts';
 import type { Logger } from './logger.ts';
 import { alarmOf } from './queue/alarm.ts';
@@ -126,6 +127,14 @@ export class Campaigns {
     const objectId = parseId(id);
     const found = objectId === undefined ? null : await readCampaign(this.#options.store, objectId);
     return found === null || found.schemaVersion === undefined ? null : viewOf(found);
+  }
+
+  /**
+   * In lines for people: the next intervals of sending, and the projected end by the rates and the recipients left.
+   * @throws CampaignSchedulerError `not_found`.
+   */
+  async explain(id: string): Promise<string[]> {
+    return explainCampaign(this.#options, await this.#existing(id));
   }
 
   /** Campaigns in the order of creation. `after`: the id of the last one of the answer before. `limit` 1 to 1000, default 100. */

@@ -208,12 +208,9 @@ async function ensureIndexes(store: Store, journalDays: number): Promise<void> {
     ),
     make(store.ledgerPages, 'ledger_pages', { runId: 1, n: 1 }),
     make(store.ledgerPages, 'ledger_claim', { runId: 1, status: 1, orderNo: 1, n: 1 }),
-    make(
-      store.ledgerPages,
-      'ledger_zones',
-      ZONE_INDEX,
-      { partialFilterExpression: { timezone: { $exists: true } } },
-    ),
+    make(store.ledgerPages, 'ledger_zones', ZONE_INDEX, {
+      partialFilterExpression: { timezone: { $exists: true } },
+    }),
     make(
       store.ledgerPages,
       'ledger_due',
