@@ -20,6 +20,7 @@ import {
 } from './deliveries.ts';
 import { type Audit, auditRun, readProgress } from './delivery/books.ts';
 import { type Problem, ValidationError } from './errors.ts';
+import { explainCampaign } from './explain.ts';
 import { expectation } from './input-checks.ts';
 import type { Content } from './messengers/messenger.ts';
 import { type CampaignUpdate, manualRun, pastRuns, updateOf } from './recurring.ts';
@@ -92,6 +93,14 @@ export class Campaigns {
     const objectId = parseId(id);
     const found = objectId === undefined ? null : await readCampaign(this.#options.store, objectId);
     return found === null || found.schemaVersion === undefined ? null : viewOf(found);
+  }
+
+  /**
+   * In lines for people: the next intervals of sending, and the projected end by the rates and the recipients left.
+   * @throws CampaignSchedulerError `not_found`.
+   */
+  async explain(id: string): Promise<string[]> {
+    return explainCampaign(this.#options, await this.#changes.existing(id));
   }
 
   /** Campaigns in the order of creation. `after`: the id of the last one of the answer before. `limit` 1 to 1000, default 100. */

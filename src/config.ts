@@ -7,6 +7,7 @@ import type { Connection } from 'mongoose';
 import { z } from 'zod';
 import { type Clock, systemClock } from './clock.ts';
 import { isPlainObject } from './core/plain-data.ts';
+import { checkRate } from './core/rate.ts';
 import type { AudienceRow } from './core/recipient.ts';
 import { type Problem, ValidationError } from './errors.ts';
 import {
@@ -215,10 +216,12 @@ function messengerProblem(value: unknown, path: string): string | undefined {
     if (member !== undefined && typeof member !== 'function')
       return expectation(`${path}.${key}`, 'a function', member);
   }
-  const { concurrency, idempotent } = messenger;
+  const { concurrency, idempotent, rate } = messenger;
   if (concurrency !== undefined && !(Number.isSafeInteger(concurrency) && Number(concurrency) >= 1)) {
     return expectation(`${path}.concurrency`, 'an integer of at least 1', concurrency);
   }
+  const badRate = rate === undefined ? undefined : checkRate(rate, `${path}.rate`).problem;
+  if (badRate !== undefined) return badRate.message;
   if (idempotent === undefined || typeof idempotent === 'boolean') return undefined;
   const windowMs = isPlainObject(idempotent) ? idempotent.windowMs : undefined;
   if (typeof windowMs === 'number' && windowMs > 0) return undefined;

@@ -6,6 +6,8 @@ import type { Logger } from '../logger.ts';
 import type { Message } from '../messengers/messenger.ts';
 import type { RunDoc } from '../store/documents.ts';
 import type { Store } from '../store/store.ts';
+import type { RateGate } from './rate-gate.ts';
+import type { RunHours } from './send-hours.ts';
 import { idempotencyKey } from './sends.ts';
 import type { Slots } from './slots.ts';
 
@@ -34,6 +36,10 @@ export interface HeldRun {
   readonly sends: Slots;
   /** Recipients of this run with an intent whose outcome is not recorded, in this worker. */
   readonly window: Slots;
+  /** The campaign's rate, shared with all servers; undefined: it has none. */
+  readonly rate: RateGate | undefined;
+  /** The hours in which it may send; undefined: always. */
+  readonly hours: RunHours | undefined;
 }
 
 /** Both clocks at one moment. Trust ends by whichever is earlier: one stops in a suspended machine, the other can jump. */

@@ -5,6 +5,7 @@
 import type { Clock } from '../clock.ts';
 import { providerBackoffMs } from '../core/retry.ts';
 import type { Messenger } from '../messengers/messenger.ts';
+import type { RateGate } from './rate-gate.ts';
 import { Slots } from './slots.ts';
 
 /** Intents run ahead of sends by as much again, so that a send never waits for the database. */
@@ -18,8 +19,12 @@ export class MessengerLine {
   readonly sends: Slots;
   /** Recipients with an intent whose outcome is not recorded. */
   readonly window: Slots;
+  /** Its rate, and the rests that its provider asked for, over all servers. */
+  readonly rate: RateGate;
   /** Pages that share the line at present. */
   users = 0;
+  /** Those of them that wait for tokens, as last seen: they take no place from others. */
+  waiting = 0;
   /** Pages that are being claimed for it: users to come. */
   claiming = 0;
   /** At the last failure: had other recipients succeeded since the failure before? Then the messenger itself is well. */
@@ -31,11 +36,12 @@ export class MessengerLine {
   #probing = false;
   #successes = 0;
 
-  constructor(name: string, messenger: Messenger, clock: Clock) {
+  constructor(name: string, messenger: Messenger, clock: Clock, rate: RateGate) {
     this.name = name;
     this.messenger = messenger;
     this.sends = new Slots(messenger.concurrency ?? UNLIMITED);
     this.window = new Slots((messenger.concurrency ?? UNLIMITED) * WINDOW_FACTOR);
+    this.rate = rate;
     this.#clock = clock;
   }
 

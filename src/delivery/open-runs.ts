@@ -8,18 +8,19 @@ import { decideRunStep, type RunStep } from '../core/run-step.ts';
 import { inParallel } from '../in-parallel.ts';
 import { isNewer, type OpenCampaign, openCampaigns } from '../store/campaigns.ts';
 import type { OpenRunRef, RunDoc } from '../store/documents.ts';
-import { type ClaimKind, dueRuns, lookAtPages } from '../store/ledger-pages.ts';
+import { type ClaimKind, dueRuns, lookAtPages, type RunSize } from '../store/ledger-pages.ts';
 import { cancelFreezing, readRuns, refreshRuns } from '../store/runs.ts';
 import { sizeOf } from './closing.ts';
 import type { HeldRun, HoldEnvironment } from './hold-environment.ts';
 import type { PageHold } from './page-hold.ts';
 import type { RunFreezer } from './run-freezer.ts';
 import { copyOrderDown, endRun, insertMissingRun, type RunStepsOptions } from './run-steps.ts';
+import { hoursOf, type RunHours } from './send-hours.ts';
 
 const INSPECT_AT_ONCE = 500;
 const STEPS_AT_ONCE = 8;
-/** A paused campaign's pages change only by what its last holders still wrote. */
-const INSPECT_PAUSED_MS = 10_000;
+/** The pages of a campaign that is paused, or outside its window, change only by what its last holders still wrote. */
+const INSPECT_RESTING_MS = 10_000;
 
 export interface OpenRun {
   campaign: OpenCampaign;
@@ -29,6 +30,8 @@ export interface OpenRun {
   /** Must be read again: something may have changed that the campaign's document does not show. */
   stale: boolean;
   held: HeldRun | undefined;
+  /** The hours in which it may send; undefined: always. */
+  hours: RunHours | undefined;
   readonly holds: Set<PageHold>;
   claiming: number;
   /** Where a page may be found. Cleared by a claim that finds none, set by looking. */
@@ -43,12 +46,23 @@ export interface OpenRunsOptions {
   readonly steps: RunStepsOptions;
   readonly freezer: RunFreezer;
   readonly hasMessenger: (name: string) => boolean;
+  /** It is no longer among the entries. */
+  readonly onGone: (entry: OpenRun) => void;
 }
 
 /** Are pages of it claimed in this step? */
 export const isPageStep = (step: RunStep): boolean => step === 'send' || step === 'apply-orders';
 
-/** Is a page of it known that may be claimed? */
+/** The zones in which it may send now; undefined: at all. Empty: its window is closed. */
+export function zonesNow({ hours }: OpenRun, now: Date): readonly string[] | undefined {
+  const zones = hours?.openZones(now);
+  return zones === 'all' ? undefined : zones;
+}
+
+/** May it send nothing now because of its window? */
+export const isClosed = (entry: OpenRun, now: Date): boolean => zonesNow(entry, now)?.length === 0;
+
+/** Is a page of it known that may be claimed, now or when its window opens? */
 export function hasHint({ step, hints }: OpenRun): boolean {
   return hints.behind || (step === 'send' && (hints.pending || hints.due));
 }
@@ -87,7 +101,7 @@ export class OpenRuns {
     for (const [runId, entry] of this.entries) {
       if (open.has(runId)) continue;
       for (const hold of entry.holds) hold.letGo('pause');
-      this.entries.delete(runId);
+      this.#remove(entry);
     }
   }
 
@@ -125,7 +139,10 @@ export class OpenRuns {
   #update(entry: OpenRun, run: RunDoc): void {
     const before = entry.run;
     entry.run = run;
-    if (before?.status !== run.status) entry.hints.pending = true;
+    if (before?.status !== run.status) {
+      entry.hints.pending = true;
+      entry.hours = hoursOf(run); // its zones are known since it has an audience
+    }
     if (before?.orderNo !== run.orderNo && run.orderNo > 0) entry.hints.behind = true;
     if (entry.held !== undefined) {
       entry.held.doc = run;
@@ -184,15 +201,17 @@ export class OpenRuns {
   async #inspect(): Promise<void> {
     const { env } = this.#options;
     const now = env.clock.monotonic();
-    const rests = ({ campaign, inspectedAt }: OpenRun): boolean =>
-      campaign.status === 'paused' && now - inspectedAt < INSPECT_PAUSED_MS;
+    const serverNow = env.serverNow();
+    const rests = (entry: OpenRun): boolean =>
+      now - entry.inspectedAt < INSPECT_RESTING_MS &&
+      (entry.campaign.status === 'paused' || (entry.holds.size === 0 && isClosed(entry, serverNow)));
     const idle = [...this.entries.values()].filter(
       (entry) => isPageStep(entry.step) && entry.claiming === 0 && !hasHint(entry) && !rests(entry),
     );
     for (let first = 0; first < idle.length; first += INSPECT_AT_ONCE) {
       const batch = idle.slice(first, first + INSPECT_AT_ONCE);
-      const sizes = batch.flatMap((entry) => (entry.run === undefined ? [] : [sizeOf(entry.run)]));
-      const found = await lookAtPages(env.store, sizes, env.serverNow());
+      const sizes = batch.flatMap((entry) => sizeNow(entry, serverNow) ?? []);
+      const found = await lookAtPages(env.store, sizes, serverNow);
       await inParallel(batch, STEPS_AT_ONCE, async (entry) => {
         const pages = found.get(entry.ref.runId);
         if (pages === undefined) return;
@@ -208,23 +227,37 @@ export class OpenRuns {
   async #lookForRetries(): Promise<void> {
     const { env } = this.#options;
     const busy = [...this.entries.values()].filter(
-      (entry) => entry.step === 'send' && !entry.hints.due && hasHint(entry),
+      (entry) =>
+        entry.step === 'send' && !entry.hints.due && hasHint(entry) && !isClosed(entry, env.serverNow()),
     );
     for (let first = 0; first < busy.length; first += INSPECT_AT_ONCE) {
       const batch = busy.slice(first, first + INSPECT_AT_ONCE);
-      const ids = batch.map((entry) => entry.ref.runId);
-      const due = await dueRuns(env.store, ids, env.serverNow());
+      const now = env.serverNow();
+      const sizes = batch.flatMap((entry) => sizeNow(entry, now) ?? []);
+      const due = await dueRuns(env.store, sizes, now);
       for (const entry of batch) if (due.has(entry.ref.runId)) entry.hints.due = true;
     }
+  }
+
+  #remove(entry: OpenRun): void {
+    this.entries.delete(entry.ref.runId);
+    this.#options.onGone(entry);
   }
 
   async #end(entry: OpenRun): Promise<void> {
     if (entry.run === undefined) return;
     const answer = await endRun(this.#options.steps, entry.campaign, entry.run);
-    if (answer === 'ended') this.entries.delete(entry.ref.runId);
+    if (answer === 'ended') this.#remove(entry);
     else if (answer === 'orders-behind') entry.hints.behind = true;
     else entry.stale = true;
   }
+}
+
+/** What the pages of a run are looked for with; undefined while it has not been read. */
+export function sizeNow(entry: OpenRun, now: Date): RunSize | undefined {
+  if (entry.run === undefined) return undefined;
+  const zones = zonesNow(entry, now);
+  return { ...sizeOf(entry.run), ...(zones === undefined ? {} : { zones }) };
 }
 
 function newOpenRun(campaign: OpenCampaign, ref: OpenRunRef): OpenRun {
@@ -235,6 +268,7 @@ function newOpenRun(campaign: OpenCampaign, ref: OpenRunRef): OpenRun {
     step: 'wait',
     stale: false,
     held: undefined,
+    hours: undefined,
     holds: new Set(),
     claiming: 0,
     hints: { due: false, behind: false, pending: true },

@@ -8,7 +8,8 @@
  */
 import { type LedgerPage, settledCount } from '../core/ledger-page.ts';
 import { applyOrder, type Order } from '../core/orders.ts';
-import { recordOutcome, type SendOutcome, withdrawIntent } from '../core/outcome.ts';
+import { type Failure, recordOutcome, type SendOutcome, withdrawIntent } from '../core/outcome.ts';
+import { restMsOf } from '../core/rate.ts';
 import type { Recipient } from '../core/recipient.ts';
 import { roundUpDue } from '../core/retry.ts';
 import { applyLateTruths, type LateTruth, type ResendLimits } from '../core/settlement.ts';
@@ -26,10 +27,12 @@ import { LateTruthTeller, lateTruth } from './late-truths.ts';
 import type { MessengerLine } from './messenger-line.ts';
 import { PageFlusher } from './page-flusher.ts';
 import { Places } from './places.ts';
+import { RateShare } from './rate-share.ts';
+import type { ZoneHours } from './send-hours.ts';
 import { Sends } from './sends.ts';
 import { Settling } from './settling.ts';
 
-export type LetGoReason = 'turn' | 'stop' | 'pause' | 'messenger' | 'no-messenger';
+export type LetGoReason = 'turn' | 'stop' | 'pause' | 'window' | 'rate' | 'messenger' | 'no-messenger';
 export type HoldEnd = Release['status'] | 'lost';
 
 /** An outcome that no intent waits for may wait this long for company. */
@@ -37,6 +40,8 @@ const LINGER_MS = 250;
 const NOBODY: ReadonlySet<number> = new Set();
 const DUE_STEP_MS = 5000;
 const DEATHS_TO_PARK = 3;
+/** Intents are written for sends that start within a second. */
+const TOKEN_NEAR_MS = 1000;
 
 export class PageHold {
   readonly pageId: string;
@@ -54,6 +59,8 @@ export class PageHold {
   readonly #settling: Settling;
   readonly #teller: LateTruthTeller;
   readonly #places: Places | undefined;
+  readonly #rates: RateShare;
+  readonly #hours: ZoneHours | undefined;
 
   #orderNo: number;
   #deaths: number;
@@ -80,7 +87,7 @@ export class PageHold {
     run: HeldRun,
     line: MessengerLine | undefined,
     document: LedgerPageDoc & { claim: NonNullable<LedgerPageDoc['claim']> },
-    audience: { recipients: readonly Recipient[]; bytes: number },
+    audience: { recipients: readonly Recipient[]; bytes: number; timezone?: string },
     claimedAt: Moment,
   ) {
     this.#env = env;
@@ -99,6 +106,11 @@ export class PageHold {
     this.#settling = new Settling(env, this.#page, document.unsettled ?? []);
     this.#teller = new LateTruthTeller(env, document._id);
     this.#places = line === undefined ? undefined : new Places(run.window, line, this.#kick);
+    this.#rates = new RateShare(
+      [run.rate, line?.rate].filter((gate) => gate !== undefined),
+      this.#kick,
+    );
+    this.#hours = run.hours?.ofPage(audience.timezone);
     this.#sends = new Sends({
       messenger: line?.messenger ?? {
         send: () => Promise.reject(new Error('this worker has no such messenger')),
@@ -112,6 +124,7 @@ export class PageHold {
     this.#queue = this.#sendable();
     if (line === undefined) this.#letGo = 'no-messenger';
     else line.users += 1;
+    if (!this.#isOpen) this.letGo('window');
   }
 
   get runId(): string {
@@ -125,11 +138,24 @@ export class PageHold {
     return this.#letGo !== undefined;
   }
 
+  /** How long the page can do nothing but wait for a token, ms; 0 while it can do something, or no longer sends. */
+  get nextSendInMs(): number {
+    if (this.#letGo !== undefined || this.#queue.length === 0) return 0;
+    if (this.#ready.length > 0 || this.#sends.count > 0) return 0;
+    return this.#rates.nextAtMs() ?? 0;
+  }
+
+  /** Until the next look it takes no place of its messenger from others. */
+  countAsWaiting(): void {
+    if (this.#line !== undefined) this.#line.waiting += 1;
+  }
+
   /** Asks for the page to be given back: nothing more starts, what is in flight ends and is recorded. */
   letGo(reason: LetGoReason): void {
     // Whoever takes it next would have to count the wait of an earlier holder's sends anew: a turn can wait.
-    if (reason === 'turn' && this.#page.count('unsettled') > 0) return;
+    if ((reason === 'turn' || reason === 'rate') && this.#page.count('unsettled') > 0) return;
     this.#letGo ??= reason;
+    this.#rates.stopWaiting();
     this.kick();
   }
 
@@ -151,6 +177,7 @@ export class PageHold {
   /** Called a few times a second: time passes for sends, trust, lingering outcomes and waits. */
   tick(): void {
     this.#sends.expire();
+    if (!this.#isOpen) this.letGo('window');
     if (this.#sends.count > 0 && !this.#flusher.trusted) {
       this.#sends.abort(new Error('the hold on the page can no longer be trusted'));
     }
@@ -173,6 +200,7 @@ export class PageHold {
     } finally {
       this.#released = true;
       this.#places?.giveUp();
+      this.#rates.giveUp();
       for (const slots of [this.#run.sends, this.#line?.sends]) slots?.forget(this.#kick);
       if (this.#line !== undefined) this.#line.users -= 1;
     }
@@ -181,7 +209,7 @@ export class PageHold {
   async #step(): Promise<HoldEnd | undefined> {
     if (this.#settling.due) await this.#settle();
     this.#followOrders();
-    if (this.#letGo !== undefined || this.#blocked) this.#withdrawReady();
+    if (this.#letGo !== undefined || this.#blocked || this.#tokenIsGone) this.#withdrawReady();
     const intents = this.#chooseIntents();
     const release = intents.length === 0 ? this.#release() : undefined;
     if (release !== undefined || intents.length > 0 || this.#mustFlush()) {
@@ -199,8 +227,18 @@ export class PageHold {
 
   // ---- what to send next --------------------------------------------------------------------------------------------
 
+  /** Is it within the hours in which its recipients may be sent to? */
+  get #isOpen(): boolean {
+    return this.#hours?.isOpen(this.#env.serverNow().getTime()) ?? true;
+  }
+
   get #blocked(): boolean {
-    return (this.#line?.blockedForMs() ?? 0) > 0;
+    return (this.#line?.blockedForMs() ?? 0) > 0 || this.#rates.blockedForMs() > 0;
+  }
+
+  /** The token of an intent expired before its use, and the next one is not near: the intent must not wait for it. */
+  get #tokenIsGone(): boolean {
+    return this.#ready.length > 0 && (this.#rates.nextAtMs() ?? 0) > TOKEN_NEAR_MS;
   }
 
   #sendable(): number[] {
@@ -213,22 +251,33 @@ export class PageHold {
   /** New intents for this flush, as many as the windows allow. The place of a finished send goes straight to the next. */
   #chooseIntents(): number[] {
     const places = this.#places;
-    if (places === undefined || this.#letGo !== undefined || this.#blocked) return [];
+    if (places === undefined || this.#letGo !== undefined || this.#blocked || !this.#isOpen) return [];
     if (this.#deaths >= DEATHS_TO_PARK) return [];
     if (this.#queue.length === 0 && this.#page.counts.retrying > 0) this.#queue = this.#sendable();
     const batch = this.#batch();
     if (this.#queue.length === 0 || this.#ready.length >= 2 * batch) return [];
 
     const open = this.#page.count('sending');
-    const count = Math.min(this.#queue.length, places.room(open));
+    const room = Math.min(this.#queue.length, places.room(open));
     // A few at a time would cost a flush each; they can wait while enough are ready.
-    if (count < Math.min(batch, this.#queue.length) && this.#ready.length >= batch) return [];
+    if (room < Math.min(batch, this.#queue.length) && this.#ready.length >= batch) return [];
+    const count = this.#withTokens(room);
     if (count === 0) return [];
     places.reserve(open + count);
+    this.#rates.reserve(count);
     const now = this.#env.serverNow().getTime();
     const chosen = this.#queue.splice(0, count);
     for (const index of chosen) this.#page.begin(index, now);
     return chosen;
+  }
+
+  /** Token first, then intent: for how many of these there are tokens. */
+  #withTokens(wanted: number): number {
+    if (!this.#rates.scarce) return wanted === 0 ? 0 : this.#rates.room(wanted);
+    // Where tokens come one by one, an intent must not wait for a slot: a crash at a slow rate leaves one unknown at most.
+    const slots = Math.min(this.#run.sends.free, this.#line?.sends.free ?? 0) - this.#ready.length;
+    const most = Math.min(wanted, slots);
+    return most > 0 ? this.#rates.room(most) : 0;
   }
 
   /** As many as are worth a flush of their own. */
@@ -242,6 +291,7 @@ export class PageHold {
     const now = this.#env.serverNow().getTime();
     for (const index of this.#ready) withdrawIntent(this.#page, index, now);
     this.#queue = [...this.#ready, ...this.#queue];
+    this.#rates.release(this.#ready.length);
     this.#ready = [];
     this.#touch();
   }
@@ -256,9 +306,12 @@ export class PageHold {
     const waits = page.counts.sending > 0; // for the end of an earlier holder's sends
     if (this.#letGo === undefined && (this.#queue.length > 0 || waits)) return undefined;
     if (page.counts.pending > 0 || waits) return { status: 'pending' };
-    const due = page.nextDueAt() ?? 0;
-    if (due <= this.#env.serverNow().getTime()) return { status: 'pending' };
-    return { status: 'waiting', dueAt: new Date(roundUpDue(due, DUE_STEP_MS)) };
+    const now = this.#env.serverNow().getTime();
+    const due = Math.max(page.nextDueAt() ?? 0, now);
+    // A retry that falls due outside the window waits for it.
+    const startsAt = this.#hours?.openFrom(due) ?? due;
+    if (startsAt <= now) return { status: 'pending' };
+    return { status: 'waiting', dueAt: new Date(startsAt > due ? startsAt : roundUpDue(due, DUE_STEP_MS)) };
   }
 
   #mustFlush(): boolean {
@@ -274,7 +327,7 @@ export class PageHold {
 
   #needsAttention(): boolean {
     if (this.#mustFlush() || this.#settling.due || this.#orderNo < this.#run.doc.orderNo) return true;
-    if (this.#line?.mayStart() !== true) return false;
+    if (this.#line?.mayStart() !== true || (this.#rates.nextAtMs() ?? 0) > 0) return false; // a token wakes the page itself
     return this.#ready.length > 0 || (this.#queue.length > 0 && this.#sends.count === 0);
   }
 
@@ -286,7 +339,7 @@ export class PageHold {
     const { sends, doc } = this.#run;
     if (line === undefined || this.#lost || this.#forced) return;
     let started = 0;
-    while (started < this.#ready.length && line.mayStart() && this.#flusher.trusted) {
+    while (started < this.#ready.length && line.mayStart() && this.#flusher.trusted && this.#isOpen) {
       if (sends.free === 0 || line.sends.free === 0) {
         if (sends.free === 0) sends.waitForFree(this.#kick);
         if (line.sends.free === 0) line.sends.waitForFree(this.#kick);
@@ -295,6 +348,7 @@ export class PageHold {
       const index = this.#ready[started] ?? -1;
       const recipient = this.#recipients[index];
       if (recipient === undefined) throw new RangeError(`page ${this.pageId} has no recipient ${index}`);
+      if (!this.#rates.tryStart()) break;
       started += 1;
       sends.take(1);
       line.sends.take(1);
@@ -320,16 +374,25 @@ export class PageHold {
   }
 
   #judgeMessenger(outcome: SendOutcome, startedAt: number): void {
-    if (outcome.kind === 'provider') this.#line?.failed(startedAt, outcome.retryAfterMs);
+    if (outcome.kind === 'provider') this.#restAfter(outcome, startedAt);
     else if (outcome.kind === 'transient' || outcome.kind === 'unknown') this.#line?.answered();
     else this.#line?.succeeded(); // it took the message, or had a verdict on this very recipient
+  }
+
+  /** This worker backs off by itself; where the provider asked for a rest, all servers do. */
+  #restAfter(outcome: Failure, startedAt: number): void {
+    const line = this.#line;
+    if (line === undefined) return;
+    line.failed(startedAt, outcome.retryAfterMs);
+    const restMs = restMsOf(outcome, line.blockedForMs());
+    if (restMs !== undefined) line.rate.slowDown(restMs);
   }
 
   #record(index: number, outcome: SendOutcome): void {
     const now = this.#env.serverNow().getTime();
     const { retry, onUnknown } = this.#run.doc.limits;
     const othersSucceeded = this.#line?.othersSucceeded ?? false;
-    const restMs = this.#line?.blockedForMs() ?? 0;
+    const restMs = Math.max(this.#line?.blockedForMs() ?? 0, this.#rates.blockedForMs());
     const rules = { retry, onUnknown, token: this.token, othersSucceeded, restMs, random: this.#env.random };
     const then = recordOutcome(this.#page, index, outcome, now, rules);
     if (then === 'unsettled') {

@@ -8,8 +8,11 @@ import type { Clock } from '../clock.ts';
 import type { AudienceSource } from '../config.ts';
 import { Watch } from '../core/liveness.ts';
 import { describeError } from '../core/retry.ts';
+import { zoneOf } from '../core/send-window.ts';
+import { RECIPIENT_ZONE } from '../core/send-window-check.ts';
 import type { Logger } from '../logger.ts';
 import {
+  audienceZones,
   beginAudience,
   declareDead,
   endAudience,
@@ -139,7 +142,8 @@ export class RunFreezer {
     audience: Pick<AudienceDoc, '_id' | 'pages' | 'total' | 'duplicates' | 'rejected'>,
   ): Promise<void> {
     const { store, onChange } = this.#options;
-    await insertLedgerPages(store, run._id, audience.pages);
+    const zoneOfPage = await this.#zones(run, audience._id);
+    await insertLedgerPages(store, run._id, audience.pages, zoneOfPage);
     const { pages, total, duplicates } = audience;
     await adoptAudience(store, run._id, {
       audienceId: audience._id,
@@ -147,8 +151,17 @@ export class RunFreezer {
       total,
       duplicates,
       rejected: audience.rejected.count,
+      ...(zoneOfPage === undefined ? {} : { zones: zonesOf(audience.pages, zoneOfPage) }),
     });
     onChange();
+  }
+
+  /** Whose hours hold for each page, where that differs. Zones that this runtime does not know count as none. */
+  async #zones(run: RunDoc, audienceId: string): Promise<((n: number) => string) | undefined> {
+    const { window } = run.limits;
+    if (window?.timezone !== RECIPIENT_ZONE) return undefined;
+    const own = await audienceZones(this.#options.store, audienceId);
+    return (n) => zoneOf(window, own.get(n));
   }
 
   async #advanceSource(
@@ -240,6 +253,10 @@ export class RunFreezer {
       stopRenewing();
     }
   }
+}
+
+function zonesOf(pages: number, zoneOfPage: (n: number) => string): string[] {
+  return [...new Set(Array.from({ length: pages }, (_, n) => zoneOfPage(n)))].sort();
 }
 
 function assertIterable(

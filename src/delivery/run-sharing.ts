@@ -8,11 +8,11 @@ import type { Messenger } from '../messengers/messenger.ts';
 import { readAudiencePage } from '../store/audiences.ts';
 import type { Claim, LedgerPageDoc, RunDoc } from '../store/documents.ts';
 import { type ClaimKind, claimPage } from '../store/ledger-pages.ts';
-import { sizeOf } from './closing.ts';
 import { type HeldRun, type HoldEnvironment, type Moment, momentOf } from './hold-environment.ts';
 import { MessengerLine, WINDOW_FACTOR } from './messenger-line.ts';
-import { hasHint, isPageStep, type OpenRun, OpenRuns } from './open-runs.ts';
+import { hasHint, isClosed, isPageStep, type OpenRun, OpenRuns, sizeNow } from './open-runs.ts';
 import { PageHold } from './page-hold.ts';
+import { RateGates } from './rate-gates.ts';
 import type { RunFreezer } from './run-freezer.ts';
 import type { RunStepsOptions } from './run-steps.ts';
 import { Slots } from './slots.ts';
@@ -28,6 +28,8 @@ const SHORT_TURN_MS = 1_000;
 const ROUND_MS = 2_000;
 const SHORTEST_TURN_MS = 100;
 const FORCED_STOP_MS = 2_000;
+/** A page that waits so long for its next token takes no place from others. */
+const LONG_WAIT_MS = 500;
 
 export interface RunSharingOptions {
   readonly env: HoldEnvironment;
@@ -44,6 +46,7 @@ export interface RunSharingOptions {
 export class RunSharing {
   readonly #options: RunSharingOptions;
   readonly #lines = new Map<string, MessengerLine>();
+  readonly #gates: RateGates;
   readonly #open: OpenRuns;
   readonly #holds = new Set<PageHold>();
   #heldBytes = 0;
@@ -56,14 +59,22 @@ export class RunSharing {
   #started = false;
   #stopping = false;
   #failing = false;
+  #askingForRests = false;
   #cancelTimers: (() => void)[] = [];
 
   constructor(options: RunSharingOptions) {
     this.#options = options;
+    const { store, clock } = options.env;
+    this.#gates = new RateGates(store, clock);
     for (const [name, messenger] of Object.entries(options.messengers)) {
-      this.#lines.set(name, new MessengerLine(name, messenger, options.env.clock));
+      const rate = this.#gates.ofMessenger(name, messenger.rate);
+      this.#lines.set(name, new MessengerLine(name, messenger, clock, rate));
     }
-    this.#open = new OpenRuns({ ...options, hasMessenger: (name) => this.#lines.has(name) });
+    this.#open = new OpenRuns({
+      ...options,
+      hasMessenger: (name) => this.#lines.has(name),
+      onGone: (gone) => this.#forgetRate(gone),
+    });
   }
 
   get pagesHeld(): number {
@@ -76,7 +87,10 @@ export class RunSharing {
 
   start(): void {
     this.#started = true;
-    this.#every(this.#options.pollMs, () => this.nudge());
+    this.#every(this.#options.pollMs, () => {
+      this.nudge();
+      void this.#lookForRests();
+    });
     this.#every(TICK_MS, () => this.#tick());
     this.nudge();
   }
@@ -90,6 +104,7 @@ export class RunSharing {
       for (const hold of this.#holds) hold.force();
       await this.#within(this.#holdsSettled(), FORCED_STOP_MS);
     }
+    await this.#within(this.#gates.close(), FORCED_STOP_MS);
     for (const cancel of this.#cancelTimers) cancel();
     if (this.#looking !== undefined) await this.#within(this.#looking, FORCED_STOP_MS);
   }
@@ -153,13 +168,29 @@ export class RunSharing {
   #wants(entry: OpenRun): boolean {
     if (!isPageStep(entry.step) || !hasHint(entry)) return false;
     const pages = entry.holds.size + entry.claiming;
-    if (entry.step !== 'send') return pages < PAGES_FOR_ORDERS;
+    if (!this.#maySend(entry)) return entry.hints.behind && pages < PAGES_FOR_ORDERS;
     if (pages >= PAGES_PER_RUN) return false;
-    const line = this.#lineOf(entry);
-    if (line !== undefined && (line.blockedForMs() > 0 || (line.sick && line.users > 0))) return false;
     let queued = entry.claiming * this.#options.pageSize;
     for (const hold of entry.holds) queued += hold.queued;
     return queued < WINDOW_FACTOR * (entry.run?.limits.concurrency ?? 1) * 2;
+  }
+
+  /** Or are pages of it claimed only to apply orders: it is paused, or outside its window, or waits for its messenger? */
+  #maySend(entry: OpenRun): boolean {
+    if (entry.step !== 'send' || isClosed(entry, this.#options.env.serverNow())) return false;
+    const line = this.#lineOf(entry);
+    if (line !== undefined && (line.blockedForMs() > 0 || (line.sick && line.users > 0))) return false;
+    return !this.#waitsForToken(entry, line);
+  }
+
+  /**
+   * The next token is so far away that a page would only be held for nothing. Half the time after which it is given back,
+   * so that pages do not come and go; looked at again with every poll.
+   */
+  #waitsForToken({ held }: OpenRun, line: MessengerLine | undefined): boolean {
+    if (line !== undefined && line.rate.blockedForMs() > 0) return true;
+    const nextInMs = Math.max(held?.rate?.nextAtMs() ?? 0, line?.rate.nextAtMs() ?? 0);
+    return nextInMs > this.#options.env.claimTtlMs / 2;
   }
 
   #hasRoom(entry: OpenRun): boolean {
@@ -169,7 +200,7 @@ export class RunSharing {
     const line = this.#lineOf(entry);
     if (line === undefined || entry.step !== 'send') return true;
     // Claims under way count: or one place that comes free would go to everybody at once, whatever the priority.
-    return line.users + line.claiming < Math.max(2, line.sends.capacity);
+    return line.users - line.waiting + line.claiming < Math.max(2, line.sends.capacity);
   }
 
   #fillSoon(): void {
@@ -201,14 +232,16 @@ export class RunSharing {
     }
   }
 
-  /** Asks the page that has been held longest, of a campaign that is not more important, to make room. */
+  /** Asks the page that has been held longest to make room, of a campaign that is not more important or only waits. */
   #makeRoom(entry: OpenRun, turnMs: number): void {
     const now = this.#options.env.clock.monotonic();
     let oldest: PageHold | undefined;
     for (const other of this.#open.entries.values()) {
       const less = other.campaign.priority < entry.campaign.priority;
-      if (other === entry || other.campaign.priority > entry.campaign.priority) continue;
+      if (other === entry) continue;
+      const more = other.campaign.priority > entry.campaign.priority;
       for (const hold of other.holds) {
+        if (more && hold.nextSendInMs <= LONG_WAIT_MS) continue;
         if (hold.lettingGo || (!less && now - hold.heldSince < turnMs)) continue;
         if (oldest === undefined || hold.heldSince < oldest.heldSince) oldest = hold;
       }
@@ -227,7 +260,7 @@ export class RunSharing {
     entry.lastServed = env.clock.monotonic();
     try {
       const claimedAt = momentOf(env.clock);
-      const page = await this.#claimOne(entry, run);
+      const page = await this.#claimOne(entry);
       if (page === null) return;
       const audience = await readAudiencePage(env.store, run.audienceId ?? '', page.n);
       if (audience === null) throw new Error(`audience page ${page.n} of run ${run._id} is missing`);
@@ -244,12 +277,14 @@ export class RunSharing {
     if (!hasHint(entry) && entry.holds.size === 0) this.nudge();
   }
 
-  async #claimOne(entry: OpenRun, run: RunDoc): Promise<LedgerPageDoc | null> {
+  async #claimOne(entry: OpenRun): Promise<LedgerPageDoc | null> {
     const { env } = this.#options;
-    const kinds: readonly ClaimKind[] = entry.step === 'send' ? ['due', 'behind', 'pending'] : ['behind'];
+    const size = sizeNow(entry, env.serverNow());
+    if (size === undefined) return null;
+    const kinds: readonly ClaimKind[] = this.#maySend(entry) ? ['due', 'behind', 'pending'] : ['behind'];
     for (const kind of kinds) {
       if (!entry.hints[kind]) continue;
-      const page = await claimPage(env.store, sizeOf(run), kind, this.newClaim(), env.serverNow());
+      const page = await claimPage(env.store, size, kind, this.newClaim(), env.serverNow());
       if (page !== null) return page;
       entry.hints[kind] = false;
     }
@@ -273,7 +308,8 @@ export class RunSharing {
     const entry = 'ref' in of ? of : undefined;
     const run = 'ref' in of ? of.run : of;
     if (run === undefined) return;
-    const held = entry?.held ?? newHeldRun(run);
+    // Without an entry nothing is sent: the page is settled and given back.
+    const held = entry?.held ?? this.#heldRun(run, entry);
     if (entry !== undefined) entry.held = held;
     const line = this.#lines.get(run.messenger);
     const hold = new PageHold(
@@ -294,6 +330,10 @@ export class RunSharing {
       this.#holds.delete(hold);
       this.#heldBytes -= hold.bytes;
       entry?.holds.delete(hold);
+      if (entry?.holds.size === 0) {
+        entry.inspectedAt = Number.NEGATIVE_INFINITY;
+        void held.rate?.giveBack();
+      }
       this.#holdEnded?.();
       if (end === 'pending' && entry !== undefined) entry.hints.pending = true;
       if (end === 'parked') void this.#options.onParked(held.doc, page.n);
@@ -302,17 +342,58 @@ export class RunSharing {
     });
   }
 
+  #heldRun(run: RunDoc, entry: OpenRun | undefined): HeldRun {
+    const { concurrency, rate } = run.limits;
+    return {
+      doc: run,
+      sends: new Slots(concurrency),
+      window: new Slots(concurrency * WINDOW_FACTOR),
+      rate: entry && this.#gates.ofCampaign(run.campaignId.toHexString(), rate),
+      hours: entry?.hours,
+    };
+  }
+
+  /** The runs of a campaign share its gate. */
+  #forgetRate({ campaign }: OpenRun): void {
+    for (const other of this.#open.entries.values()) if (other.campaign._id.equals(campaign._id)) return;
+    void this.#gates.dropCampaign(campaign._id.toHexString());
+  }
+
+  /** Rests that other servers have heard of, of the messengers that have something to send. */
+  async #lookForRests(): Promise<void> {
+    if (this.#askingForRests || this.#stopping) return;
+    const names = new Set<string>();
+    for (const entry of this.#open.entries.values()) {
+      const line = entry.step === 'send' ? this.#lineOf(entry) : undefined;
+      if (line !== undefined) names.add(line.name);
+    }
+    if (names.size === 0) return;
+    this.#askingForRests = true;
+    try {
+      await this.#gates.lookForRests([...names]);
+    } catch {
+      // the next poll looks again; that MongoDB is away is logged by the look for campaigns
+    } finally {
+      this.#askingForRests = false;
+    }
+  }
+
   // ---- time ---------------------------------------------------------------------------------------------------------
 
   #tick(): void {
     const now = this.#options.env.clock.monotonic();
+    for (const line of this.#lines.values()) line.waiting = 0;
     for (const hold of this.#holds) {
       hold.tick();
       if (now - hold.heldSince > LONG_TURN_MS) hold.letGo('turn');
+      const waitMs = hold.nextSendInMs;
+      if (waitMs > this.#options.env.claimTtlMs) hold.letGo('rate');
+      else if (waitMs > LONG_WAIT_MS) hold.countAsWaiting();
     }
     if (this.#crowded) this.#fillSoon(); // somebody's turn may be over
     for (const line of this.#lines.values()) {
-      if (line.blockedForMs() <= this.#options.env.claimTtlMs) continue;
+      const blockedForMs = Math.max(line.blockedForMs(), line.rate.blockedForMs());
+      if (blockedForMs <= this.#options.env.claimTtlMs) continue;
       for (const entry of this.#open.entries.values()) {
         if (this.#lineOf(entry) === line) for (const hold of entry.holds) hold.letGo('messenger');
       }
@@ -358,8 +439,3 @@ export class RunSharing {
 }
 
 type HeldAudience = ConstructorParameters<typeof PageHold>[4];
-
-function newHeldRun(run: RunDoc): HeldRun {
-  const { concurrency } = run.limits;
-  return { doc: run, sends: new Slots(concurrency), window: new Slots(concurrency * WINDOW_FACTOR) };
-}

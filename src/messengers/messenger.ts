@@ -3,6 +3,7 @@
  * `send` and from its answer on; what lies between is the messenger's, so its answers must be honest.
  */
 
+import type { Rate } from '../core/rate.ts';
 import type { Recipient } from '../core/recipient.ts';
 import type { FailureKind } from '../core/retry.ts';
 
@@ -67,6 +68,11 @@ export interface Messenger {
   readonly idempotent?: boolean | { readonly windowMs: number };
   /** Most sends in flight in one worker over all campaigns. Default: no limit of its own. */
   readonly concurrency?: number;
+  /**
+   * Most sends over all campaigns and all servers together, for example `{ perSecond: 100 }`. The same in every process
+   * that has this messenger: they share one bucket. Default: no limit of its own.
+   */
+  readonly rate?: Rate;
   /** Lets connections go; called once by `scheduler.stop()` after the last send. */
   close?(): void | Promise<void>;
 }

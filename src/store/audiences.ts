@@ -191,6 +191,17 @@ export async function readAudiencePage(
   return store.audiencePages.findOne({ _id: pageIdOf(audienceId, n) });
 }
 
+/** The zones of those pages whose recipients have one, by page number. */
+export async function audienceZones(store: Store, audienceId: string): Promise<Map<number, string>> {
+  const zones = new Map<number, string>();
+  const pages = store.audiencePages.find(
+    { audienceId, timezone: { $gt: '' } },
+    { projection: { _id: 0, n: 1, timezone: 1 }, ...MAJORITY },
+  );
+  for await (const { n, timezone } of pages) if (timezone !== undefined) zones.set(n, timezone);
+  return zones;
+}
+
 /** Where these recipients stand: page number and position, by id. */
 export async function locateRecipients(
   store: Store,

@@ -104,6 +104,8 @@ export interface RunDoc {
   limits: RunLimits;
   audience: AudienceSpec;
   audienceId?: string;
+  /** Zones of its pages, where its window is by the recipients' own zones. */
+  zones?: string[];
   pages?: number;
   total?: number;
   duplicates?: number;
@@ -173,6 +175,8 @@ export interface LedgerPageDoc {
   _id: string;
   runId: string;
   n: number;
+  /** Whose hours hold for it, where the run's window is by the recipients' own zones. */
+  timezone?: string;
   status: PageStatus;
   orderNo: number;
   claim?: Claim;

@@ -14,13 +14,21 @@ import {
 } from '../core/ledger-page.ts';
 import type { LateTruth, Unsettled } from '../core/settlement.ts';
 import { type Claim, type LedgerPageDoc, type PageStatus, pageIdOf, SCHEMA_VERSION } from './documents.ts';
-import { insertMissing, MAJORITY, type Store } from './store.ts';
+import { insertMissing, MAJORITY, type Store, ZONE_INDEX } from './store.ts';
 
 const INSERT_BATCH = 1000;
 const NOT_CLAIMED = { $in: ['pending', 'waiting', 'done', 'parked'] } as const;
 
-/** Inserts the missing ledger pages of a run; those already there are left alone, whoever made them. */
-export async function insertLedgerPages(store: Store, runId: string, pages: number): Promise<void> {
+/**
+ * Inserts the missing ledger pages of a run; those already there are left alone, whoever made them. `zoneOf`: whose hours
+ * hold for a page, where that differs from page to page.
+ */
+export async function insertLedgerPages(
+  store: Store,
+  runId: string,
+  pages: number,
+  zoneOf?: (n: number) => string,
+): Promise<void> {
   for (let first = 0; first < pages; first += INSERT_BATCH) {
     const length = Math.min(INSERT_BATCH, pages - first);
     const documents = Array.from({ length }, (_, offset): LedgerPageDoc => {
@@ -29,6 +37,7 @@ export async function insertLedgerPages(store: Store, runId: string, pages: numb
         _id: pageIdOf(runId, n),
         runId,
         n,
+        ...(zoneOf === undefined ? {} : { timezone: zoneOf(n) }),
         status: 'pending',
         orderNo: 0,
         deaths: 0,
@@ -41,13 +50,22 @@ export async function insertLedgerPages(store: Store, runId: string, pages: numb
 
 export type ClaimKind = 'due' | 'behind' | 'pending';
 
+export interface RunSize {
+  readonly runId: string;
+  readonly pages: number;
+  readonly orderNo: number;
+  /** Only pages of these zones may send now; none: the window is closed. Default: all pages may. */
+  readonly zones?: readonly string[];
+}
+
 /**
- * Claims one page of a run. Filter: the page is free in the way asked for; pages beyond the run's audience (left by an
- * abandoned freezing attempt) do not count. Nothing matched: there is none, or another worker has it.
+ * Claims one page of a run. Filter: the page is free in the way asked for, and its window open unless it is only behind;
+ * pages beyond the run's audience (left by an abandoned freezing attempt) do not count. Nothing matched: there is none, or
+ * another worker has it.
  */
 export async function claimPage(
   store: Store,
-  run: { runId: string; pages: number; orderNo: number },
+  run: RunSize,
   kind: ClaimKind,
   claim: Claim,
   now: Date,
@@ -56,18 +74,20 @@ export async function claimPage(
   return store.ledgerPages.findOneAndUpdate(
     filter,
     { $set: { status: 'claimed', claim }, $unset: { dueAt: '' } },
-    { sort, returnDocument: 'after' },
+    // Zone by zone there are few plans, and the one that sorts all pages of a run is not among them.
+    { sort, returnDocument: 'after', ...(filter.timezone && kind === 'pending' ? { hint: ZONE_INDEX } : {}) },
   );
 }
 
 function claimQuery(
-  run: { runId: string; pages: number; orderNo: number },
+  run: RunSize,
   kind: ClaimKind,
   now: Date,
 ): { filter: Filter<LedgerPageDoc>; sort: Record<string, 1> } {
   const mine = { runId: run.runId, n: { $lt: run.pages }, schemaVersion: { $lte: SCHEMA_VERSION } };
+  const open = run.zones === undefined ? {} : { timezone: { $in: [...run.zones] } };
   if (kind === 'due') {
-    return { filter: { ...mine, status: 'waiting', dueAt: { $lte: now } }, sort: { dueAt: 1 } };
+    return { filter: { ...mine, ...open, status: 'waiting', dueAt: { $lte: now } }, sort: { dueAt: 1 } };
   }
   if (kind === 'behind') {
     return {
@@ -75,7 +95,7 @@ function claimQuery(
       sort: { orderNo: 1, n: 1 },
     };
   }
-  return { filter: { ...mine, status: 'pending' }, sort: { orderNo: 1, n: 1 } };
+  return { filter: { ...mine, ...open, status: 'pending' }, sort: { orderNo: 1, n: 1 } };
 }
 
 /** What a flush writes: the whole state of the page as its holder knows it. */
@@ -294,26 +314,48 @@ export interface RunPages {
   readonly unfinished: boolean;
 }
 
-/** Those of these runs that have a page whose retries are due. */
-export async function dueRuns(store: Store, runIds: readonly string[], now: Date): Promise<Set<string>> {
+/** Those of these runs that have a page whose retries are due and whose window is open. */
+export async function dueRuns(
+  store: Store,
+  runs: readonly Pick<RunSize, 'runId' | 'zones'>[],
+  now: Date,
+): Promise<Set<string>> {
+  const ids = runs.flatMap(({ runId, zones }) => (zones === undefined ? [runId] : []));
+  const matches = [
+    ...(ids.length === 0 ? [] : [{ runId: { $in: ids } }]),
+    ...zoned(runs).map(({ runId, zones }) => ({ runId, timezone: { $in: [...zones] } })),
+  ].map((match) => ({ ...match, status: 'waiting' as const, dueAt: { $lte: now } }));
+  return runsMatching(store, matches);
+}
+
+/** Those whose pages may send in some zones only. Where none is open there is nothing to look for. */
+function zoned(
+  runs: readonly Pick<RunSize, 'runId' | 'zones'>[],
+): { runId: string; zones: readonly string[] }[] {
+  return runs.flatMap(({ runId, zones = [] }) => (zones.length === 0 ? [] : [{ runId, zones }]));
+}
+
+/** The runs of the pages that fit one of these. */
+async function runsMatching(store: Store, matches: readonly Filter<LedgerPageDoc>[]): Promise<Set<string>> {
+  if (matches.length === 0) return new Set();
   const rows = await store.ledgerPages
-    .aggregate<{ _id: string }>([
-      { $match: { runId: { $in: [...runIds] }, status: 'waiting', dueAt: { $lte: now } } },
-      { $group: { _id: '$runId' } },
-    ])
+    .aggregate<{ _id: string }>([{ $match: { $or: [...matches] } }, { $group: { _id: '$runId' } }])
     .toArray();
   return new Set(rows.map((row) => row._id));
 }
 
-/** For each of these runs: does it have a free page, an unfinished page, a page due for a retry, a page behind its orders? */
+/**
+ * For each of these runs: does it have a free page, an unfinished page, a page due for a retry, a page behind its orders?
+ * Where its window is closed, free pages of any zone count: they are what it waits with.
+ */
 export async function lookAtPages(
   store: Store,
-  runs: readonly { runId: string; orderNo: number; pages: number }[],
+  runs: readonly RunSize[],
   now: Date,
 ): Promise<Map<string, RunPages>> {
   const ids = runs.map((run) => run.runId);
   const ordered = runs.filter((run) => run.orderNo > 0);
-  const [open, due, late] = await Promise.all([
+  const [open, due, lateRuns, freeInZones] = await Promise.all([
     store.ledgerPages
       .aggregate<{ _id: { runId: string; status: string }; orderNo: number; first: number }>([
         { $match: { runId: { $in: ids }, status: { $in: ['pending', 'waiting', 'claimed', 'parked'] } } },
@@ -326,24 +368,21 @@ export async function lookAtPages(
         },
       ])
       .toArray(),
-    dueRuns(store, ids, now),
+    dueRuns(store, runs, now),
     // Pages done by a holder that had not heard of the last order.
-    ordered.length === 0
-      ? []
-      : store.ledgerPages
-          .aggregate<{ _id: string }>([
-            {
-              $match: {
-                $or: ordered.map(({ runId, orderNo, pages }) => {
-                  return { runId, status: 'done', orderNo: { $lt: orderNo }, n: { $lt: pages } };
-                }),
-              },
-            },
-            { $group: { _id: '$runId' } },
-          ])
-          .toArray(),
+    runsMatching(
+      store,
+      ordered.map(({ runId, orderNo, pages }) => {
+        return { runId, status: 'done' as const, orderNo: { $lt: orderNo }, n: { $lt: pages } };
+      }),
+    ),
+    runsMatching(
+      store,
+      zoned(runs).map(({ runId, zones }) => {
+        return { runId, status: 'pending' as const, timezone: { $in: [...zones] } };
+      }),
+    ),
   ]);
-  const lateRuns = new Set(late.map((row) => row._id));
   return new Map(
     runs.map((run) => {
       // Pages that a freezing attempt left without being adopted do not count.
@@ -352,10 +391,9 @@ export async function lookAtPages(
       const { runId } = run;
       const behind =
         lateRuns.has(runId) || rows.some((row) => row._id.status !== 'claimed' && row.orderNo < run.orderNo);
-      return [
-        runId,
-        { runId, pending: has('pending'), due: due.has(runId), behind, unfinished: rows.length > 0 },
-      ];
+      const inSomeZones = (run.zones?.length ?? 0) > 0;
+      const pending = inSomeZones ? freeInZones.has(runId) : has('pending');
+      return [runId, { runId, pending, due: due.has(runId), behind, unfinished: rows.length > 0 }];
     }),
   );
 }

@@ -113,7 +113,8 @@ export async function copyOrder(
 export async function adoptAudience(
   store: Store,
   runId: string,
-  audience: { audienceId: string; pages: number; total: number; duplicates: number; rejected: number },
+  audience: Required<Pick<RunDoc, 'audienceId' | 'pages' | 'total' | 'duplicates' | 'rejected'>> &
+    Pick<RunDoc, 'zones'>,
 ): Promise<RunDoc | null> {
   return store.runs.findOneAndUpdate(
     { _id: runId, status: 'freezing' },

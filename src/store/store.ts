@@ -162,6 +162,9 @@ async function describeStore(connection: Connection, options: StoreOptions, own:
   };
 }
 
+/** The index of ledger pages that have a zone. */
+export const ZONE_INDEX = { runId: 1, status: 1, timezone: 1, orderNo: 1, n: 1 } as const;
+
 async function ensureIndexes(store: Store, journalDays: number): Promise<void> {
   const make = async <T extends Document>(
     collection: Collection<T>,
@@ -201,8 +204,17 @@ async function ensureIndexes(store: Store, journalDays: number): Promise<void> {
       { unique: true, partialFilterExpression: { 'recipients.0': { $exists: true } } },
     ),
     make(store.audiencePages, 'audience_pages', { audienceId: 1, n: 1 }),
+    make(
+      store.audiencePages,
+      'audience_zones',
+      { audienceId: 1, timezone: 1, n: 1 },
+      { partialFilterExpression: { timezone: { $exists: true } } },
+    ),
     make(store.ledgerPages, 'ledger_pages', { runId: 1, n: 1 }),
     make(store.ledgerPages, 'ledger_claim', { runId: 1, status: 1, orderNo: 1, n: 1 }),
+    make(store.ledgerPages, 'ledger_zones', ZONE_INDEX, {
+      partialFilterExpression: { timezone: { $exists: true } },
+    }),
     make(
       store.ledgerPages,
       'ledger_due',

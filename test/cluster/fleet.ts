@@ -14,6 +14,8 @@ export interface HandOver {
   readonly run: string;
   readonly key: string;
   readonly attempt: number;
+  /** When it arrived, by this machine's clock, ms. */
+  readonly at: number;
 }
 
 export interface Fleet {
@@ -60,8 +62,8 @@ export async function startFleet(count: number, options: Omit<WorkerOptions, 'lo
     lines()
       .slice(skipped)
       .map((line) => {
-        const [pid, recipient = '', run = '', key = '', attempt] = line.split(' ');
-        return { pid: Number(pid), recipient, run, key, attempt: Number(attempt) };
+        const [pid, recipient = '', run = '', key = '', attempt, at] = line.split(' ');
+        return { pid: Number(pid), recipient, run, key, attempt: Number(attempt), at: Number(at) };
       });
   const kill = () => Promise.all(workers.map((worker) => worker.kill()));
   onTestFinished(async () => void (await kill()));

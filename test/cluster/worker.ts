@@ -15,10 +15,10 @@ export type Fate = 'sent' | 'permanent' | 'unknown';
 
 export interface WorkerOptions {
   readonly uri: string;
-  /** The file of hand-overs: one line `pid recipient run key attempt` each. */
+  /** The file of hand-overs: one line `pid recipient run key attempt time` each. */
   readonly log: string;
   readonly scheduler?: Partial<SchedulerOptions>;
-  readonly messenger?: Pick<Messenger, 'concurrency' | 'idempotent'>;
+  readonly messenger?: Pick<Messenger, 'concurrency' | 'idempotent' | 'rate'>;
   readonly latencyMs?: number;
   /** Sends wait until the message `open`. */
   readonly gated?: boolean;
@@ -42,7 +42,10 @@ const messenger: Messenger = {
   ...options.messenger,
   send: async (message: Message) => {
     const { recipient, run, idempotencyKey, attempt } = message;
-    appendFileSync(options.log, `${process.pid} ${recipient.id} ${run.id} ${idempotencyKey} ${attempt}\n`);
+    appendFileSync(
+      options.log,
+      `${process.pid} ${recipient.id} ${run.id} ${idempotencyKey} ${attempt} ${Date.now()}\n`,
+    );
     if (options.asks === true) {
       await new Promise<void>((resolve) => {
         waiting.set(idempotencyKey, resolve);

@@ -43,6 +43,7 @@ export const COLLECTIONS = [
   'ledger_pages',
   'workers',
   'leases',
+  'rates',
   'journal',
   'agendaJobs',
 ] as const;
