@@ -189,16 +189,17 @@ export class Campaigns {
   }
 
   /** Goes on where it was. A campaign whose audience could not be frozen tries again. */
-  async resume(id: string): Promise<Campaign> {
+  async resume(id: string, by: By = {}): Promise<Campaign> {
     const { store, events } = this.#options;
-    const changed = await this.#change(id, 'resume', async (campaign) => {
+    const resume = async (campaign: CampaignDoc) => {
       // Before the status, or a worker that sees it first would count the old attempts and fail the campaign again.
       const run = await this.#run(campaign, ONCE);
       if (run?.status !== 'freezing') return {};
       const attempts = (await freezingAttempts(store, [run._id])).get(run._id);
       if (attempts !== undefined) await resetFreezing(store, run._id, attempts.number);
       return {};
-    });
+    };
+    const changed = await this.#change(id, 'resume', resume, by);
     events.emit('campaign:resumed', { campaign: ref(changed), status: changed.status });
     return viewOf(await this.#ring(changed));
   }
@@ -349,6 +350,7 @@ export class Campaigns {
     change: (
       campaign: CampaignDoc,
     ) => Omit<CampaignChange, 'now' | 'status'> | Promise<Omit<CampaignChange, 'now' | 'status'>>,
+    by: By = {},
   ): Promise<CampaignDoc> {
     const { store, serverNow, journal, logger, nudge } = this.#options;
     for (let tries = 0; tries < TRIES; tries += 1) {
@@ -372,7 +374,7 @@ export class Campaigns {
           ...(order === undefined
             ? {}
             : { order: order.n, targets: order.targets === 'all' ? 'all' : order.targets.length }),
-          ...(statusReason === undefined ? {} : { by: statusReason.by, reason: statusReason.detail }),
+          ...(statusReason === undefined ? by : { by: statusReason.by, reason: statusReason.detail }),
         },
       });
       logger.info({ campaign: campaign.name, id, status: changed.status }, `campaign: ${action}`);
