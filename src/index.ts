@@ -8,8 +8,8 @@ export { type AudienceRows, type AudienceSource, DEFAULTS, type SchedulerOptions
 export type { CampaignStatus, RunStatus } from './core/campaign-machine.ts';
 export type { Counts, DeliveryState } from './core/ledger-page.ts';
 export type { Resolution } from './core/orders.ts';
-export type { AudienceRow } from './core/recipient.ts';
 export type { MeasuredRate } from './core/progress-rate.ts';
+export type { AudienceRow } from './core/recipient.ts';
 export type { OnUnknown } from './core/settlement.ts';
 export type { OtherCampaign, Reason, ReasonCode, Standing } from './core/standing.ts';
 export type { Delivery, DeliveryList, ListDeliveriesOptions } from './deliveries.ts';

@@ -73,7 +73,9 @@ export async function listOccurrences(
   const { limit = 20 } = options;
   if (!Number.isInteger(limit) || limit < 1 || limit > MAX_LISTED) {
     const message = expectation('limit', `an integer from 1 to ${MAX_LISTED}`, limit);
-    throw new ValidationError('invalid_options', 'Occurrences cannot be listed', [{ path: 'limit', message }]);
+    throw new ValidationError('invalid_options', 'Occurrences cannot be listed', [
+      { path: 'limit', message },
+    ]);
   }
   const objectId = parseId(id);
   const campaign = objectId === undefined ? null : await readCampaign(store, objectId);

@@ -32,7 +32,10 @@ export function previewSchedule(input: SchedulePreviewInput, now: Date): Schedul
   const problems: Problem[] = Object.keys(given)
     .filter((key) => !KEYS.includes(key))
     .slice(0, 10)
-    .map((key) => ({ path: key.slice(0, 100), message: unknownKey(key.slice(0, 100), key.slice(0, 100), KEYS) }));
+    .map((key) => ({
+      path: key.slice(0, 100),
+      message: unknownKey(key.slice(0, 100), key.slice(0, 100), KEYS),
+    }));
   const checked = checkRecurrence(recurrence, { now });
   problems.push(...(checked.problems ?? []));
   if (!Number.isInteger(count) || Number(count) < 1 || Number(count) > MAX_PREVIEWED) {

@@ -172,7 +172,12 @@ export type Reason =
   | { readonly code: 'settling'; readonly pages: number; readonly atMostMs: number }
   | { readonly code: 'taking_over'; readonly pages: number; readonly workers: readonly string[] }
   | { readonly code: 'window_closed'; readonly until: Date; readonly zone: string }
-  | { readonly code: 'rate'; readonly scope: 'campaign' | 'messenger'; readonly rate: Rate; readonly until: Date }
+  | {
+      readonly code: 'rate';
+      readonly scope: 'campaign' | 'messenger';
+      readonly rate: Rate;
+      readonly until: Date;
+    }
   /** `everywhere`: the provider asked all servers for a rest; otherwise it failed in each worker that has it. */
   | {
       readonly code: 'messenger_resting';

@@ -69,7 +69,9 @@ export function inWords(reason: Reason, now: Date): string {
     case 'rate':
       return `The limit of the ${reason.scope}, ${rateWords(reason.rate)}, is used up; it sends again at ${at(reason.until)}.`;
     case 'messenger_resting': {
-      const why = reason.everywhere ? 'the provider asked for a rest' : 'it failed in every worker that has it';
+      const why = reason.everywhere
+        ? 'the provider asked for a rest'
+        : 'it failed in every worker that has it';
       const then =
         reason.until === undefined ? 'it is being tried again' : `it is tried again at ${at(reason.until)}`;
       return `The messenger \`${reason.messenger}\` rests because ${why}; ${then}.`;

@@ -56,7 +56,11 @@ function reasonOf(facts: StandingFacts): Reason {
   }
 }
 
-function acted({ campaign: { statusReason } }: StandingFacts): { by?: string; since?: Date; detail?: string } {
+function acted({ campaign: { statusReason } }: StandingFacts): {
+  by?: string;
+  since?: Date;
+  detail?: string;
+} {
   if (statusReason === undefined) return {};
   const { by, at, detail } = statusReason;
   return { by, since: at, ...(detail === undefined ? {} : { detail }) };
