@@ -13,6 +13,8 @@ import { inWords } from './why-words.ts';
 const BEGINS_WITHIN_MS = 15_000;
 /** Tokens that come faster than this are no reason to stand still, ms. */
 const STANDS_STILL_MS = 1_000;
+/** A messenger that failed in a worker is tried again after this at the latest, ms. */
+const LONGEST_REST_MS = 60_000;
 const MAX_NAMED = 5;
 
 const MOVING: ReadonlySet<ReasonCode> = new Set([
@@ -151,6 +153,10 @@ function ofSending(facts: StandingFacts, run: RunFacts): Reason {
   const isDue = pages.dueAt !== null && pages.dueAt <= now;
   const isReady = pages.pending > 0 || pages.claimed > 0 || pages.behind > 0 || isDue;
   if (!isReady && pages.dueAt !== null) {
+    // A sick messenger's recipients are tried again when it has rested; later retries have nothing to do with it.
+    const isSoon = pages.dueAt.getTime() - now.getTime() <= LONGEST_REST_MS;
+    const rest = isSoon ? (restOf(run, now) ?? localRest(having, messenger, now)) : undefined;
+    if (rest !== undefined) return rest;
     return { code: 'retry_at', recipients: pages.counts.retrying, until: pages.dueAt };
   }
   const held = heldByLiving(facts, pages);
