@@ -23,7 +23,9 @@ afterEach(async () => {
 tidyUpAfterEach(db);
 
 const NOBODY = '0'.repeat(24);
-type Body = Record<string, unknown> & { readonly error?: { readonly problems?: { readonly path: string }[] } };
+type Body = Record<string, unknown> & {
+  readonly error?: { readonly problems?: { readonly path: string }[] };
+};
 
 async function serve(scheduler: RoutedScheduler, options: Partial<CampaignRouterOptions> = {}) {
   const actions: string[] = [];
@@ -217,7 +219,10 @@ describe('orders', () => {
       campaign: { status: 'scheduled' },
     });
     const journal = await rig.scheduler.campaigns.journal(id);
-    expect(journal.find(({ kind }) => kind === 'resume')?.detail).toMatchObject({ by: 'ann', reason: 'fixed' });
+    expect(journal.find(({ kind }) => kind === 'resume')?.detail).toMatchObject({
+      by: 'ann',
+      reason: 'fixed',
+    });
     expect((await post(`/campaigns/${id}/cancel`)).body).toMatchObject({ campaign: { status: 'cancelled' } });
     expect(actions).toEqual(['pause', 'read', 'pause', 'resume', 'cancel']);
   });
@@ -290,10 +295,7 @@ it('authorize decides about every route', async () => {
     await post('/schedules/preview', {}),
   ];
   expect(answers.map(({ status }) => status)).toEqual(Array(9).fill(403));
-  expect(actions).toEqual([
-    ...Array(4).fill('read'),
-    ...['pause', 'resume', 'cancel', 'run-now', 'preview'],
-  ]);
+  expect(actions).toEqual([...Array(4).fill('read'), ...['pause', 'resume', 'cancel', 'run-now', 'preview']]);
 });
 
 describe('POST /schedules/preview', () => {
@@ -322,7 +324,10 @@ describe('POST /schedules/preview', () => {
     [{}, ['recurrence']],
     [{ recurrence: { cron: '* * * *' } }, ['recurrence.cron']],
     [{ recurrence: { cron: '0 0 30 2 *' } }, ['recurrence.cron']],
-    [{ recurrence: { every: { hours: 0 }, timezone: 'Mars' } }, ['recurrence.every.hours', 'recurrence.timezone']],
+    [
+      { recurrence: { every: { hours: 0 }, timezone: 'Mars' } },
+      ['recurrence.every.hours', 'recurrence.timezone'],
+    ],
     [{ recurrence: { every: { hours: 1 } }, count: 101, from: 'soon' }, ['count', 'from']],
     [{ recurrence: { every: { hours: 1 } }, cuont: 1 }, ['cuont']],
   ])('%j is refused with the fields', async (input, paths) => {
