@@ -224,16 +224,17 @@ export class Campaigns {
   }
 
   /** Goes on where it was. A campaign whose audience could not be frozen tries again. */
-  async resume(id: string): Promise<Campaign> {
+  async resume(id: string, by: By = {}): Promise<Campaign> {
     const { store, events } = this.#options;
-    const changed = await this.#changes.change(id, 'resume', async (campaign) => {
+    const resume = async (campaign: CampaignDoc) => {
       // Before the status, or a worker that sees it first would count the old attempts and fail the campaign again.
       const run = await this.#changes.run(campaign, undefined);
       if (run?.status !== 'freezing') return {};
       const attempts = (await freezingAttempts(store, [run._id])).get(run._id);
       if (attempts !== undefined) await resetFreezing(store, run._id, attempts.number);
       return {};
-    });
+    };
+    const changed = await this.#changes.change(id, 'resume', resume, by);
     events.emit('campaign:resumed', { campaign: ref(changed), status: changed.status });
     return viewOf(await this.#changes.ring(changed));
   }

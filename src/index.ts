@@ -10,11 +10,13 @@ export type { CampaignStatus, RunStatus } from './core/campaign-machine.ts';
 export type { Counts, DeliveryState } from './core/ledger-page.ts';
 export type { SkipReason } from './core/misfire.ts';
 export type { Resolution } from './core/orders.ts';
+export type { MeasuredRate } from './core/progress-rate.ts';
 export type { Rate } from './core/rate.ts';
 export type { AudienceRow } from './core/recipient.ts';
 export type { MonthDay, Recurrence, RecurrenceInput, Weekday } from './core/recurrence-rule.ts';
 export type { SendWindow, SendWindowInput } from './core/send-window-check.ts';
 export type { OnUnknown } from './core/settlement.ts';
+export type { OtherCampaign, Reason, ReasonCode, Standing } from './core/standing.ts';
 export type { Delivery, DeliveryList, ListDeliveriesOptions } from './deliveries.ts';
 export type { Audit } from './delivery/books.ts';
 export { CampaignSchedulerError, type ErrorCode, type Problem, ValidationError } from './errors.ts';
@@ -35,7 +37,14 @@ export {
 } from './messengers/messenger.ts';
 export { smtpMessenger } from './messengers/smtp.ts';
 export type { SmtpMessengerOptions } from './messengers/smtp-options.ts';
+export type {
+  NextOccurrenceEntry,
+  OccurrenceList,
+  PastOccurrence,
+} from './occurrences.ts';
+export type { SchedulePreview, SchedulePreviewInput } from './preview-schedule.ts';
 export type { CampaignUpdate } from './recurring.ts';
 export { type CampaignScheduler, startCampaignScheduler } from './scheduler.ts';
 export type { RecoveredCampaign, RecoveryReport, SkippedCampaign } from './services/recovery.ts';
 export type { RunReport, StatusReason } from './store/documents.ts';
+export type { CampaignOverview, Why } from './why.ts';

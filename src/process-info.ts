@@ -4,6 +4,7 @@
  */
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { hostname } from 'node:os';
 
 export interface ProcessInfo {
   /** When it started, as an opaque text: equal texts for one id mean the same process. */
@@ -21,6 +22,12 @@ export function processInfo(pid: number): ProcessInfo | undefined {
   if (process.platform === 'linux') return fromProc(pid);
   if (process.platform === 'win32') return { startedAt: 'unknown', args: [] };
   return fromPs(pid);
+}
+
+/** Is this a process of this machine that has ended? Then its last sign of life, however recent, means nothing. */
+export function hasEnded(worker: { host: string; pid: number; processStartedAt: string }): boolean {
+  if (worker.host !== hostname()) return false;
+  return processInfo(worker.pid)?.startedAt !== worker.processStartedAt;
 }
 
 function fromProc(pid: number): ProcessInfo | undefined {

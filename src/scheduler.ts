@@ -15,6 +15,8 @@ import { CampaignSchedulerError } from './errors.ts';
 import { type DeliveryEvent, EventBus, type EventListener, type EventName } from './events.ts';
 import { processBulkCampaign } from './jobs/process-bulk-campaign.ts';
 import { processRecurringCampaign } from './jobs/process-recurring-campaign.ts';
+import { listOccurrences, type OccurrenceList } from './occurrences.ts';
+import { previewSchedule, type SchedulePreview, type SchedulePreviewInput } from './preview-schedule.ts';
 import { alarmOf, BULK_ALARM, RECURRING_ALARM } from './queue/alarm.ts';
 import { type Alarms, createAlarms } from './queue/alarms.ts';
 import { createServerClock, type ServerClock } from './server-clock.ts';
@@ -31,6 +33,7 @@ import { defineModels, type Models } from './store/models.ts';
 import { failRun } from './store/runs.ts';
 import { openStore, type Store } from './store/store.ts';
 import { serverTime } from './store/workers.ts';
+import { type CampaignOverview, overview, type Why, type WhyOptions, why } from './why.ts';
 
 const { version: VERSION } = createRequire(import.meta.url)('../package.json') as { version: string };
 
@@ -46,6 +49,20 @@ export interface CampaignScheduler {
   off<Name extends EventName>(name: Name, listener: EventListener<Name>): void;
   /** A full pass of recovery over all scheduled and processing campaigns; joins one that is under way in the cluster. */
   recover(): Promise<RecoveryReport>;
+  /**
+   * Why the campaign is, or is not, moving right now: a stable `code` with its data, a sentence, and `until` where the
+   * reason ends by itself at a known time. Reads only. Rejects with `not_found`, `stopped`.
+   */
+  why(campaignId: string): Promise<Why>;
+  /** The campaign with the reason, its progress, the rate and the estimated end. Rejects with `not_found`, `stopped`. */
+  overview(campaignId: string): Promise<CampaignOverview>;
+  /**
+   * What became of its occurrences and which come next. `limit` of each list, 1 to 100, default 20.
+   * Rejects with `not_found`, `invalid_options`, `stopped`.
+   */
+  occurrences(campaignId: string, options?: { readonly limit?: number | undefined }): Promise<OccurrenceList>;
+  /** What a rule says and when it would occur. @throws ValidationError `invalid_options` with every problem. */
+  previewSchedule(input: SchedulePreviewInput): SchedulePreview;
   /** Takes no more work, lets sends end (at most `timeoutMs`, default `stopTimeoutMs`), records, gives back, closes. */
   stop(options?: { readonly timeoutMs?: number }): Promise<void>;
 }
@@ -82,6 +99,7 @@ class Scheduler implements CampaignScheduler {
   readonly #heartbeat: Heartbeat;
   readonly #recovery: Recovery;
   readonly #duties: readonly Duty[];
+  readonly #whyOptions: WhyOptions;
   /** Of a process that only serves the API: a worker's heartbeat measures the server's clock as well. */
   readonly #clockwork: Duty;
   #background: Promise<unknown> = Promise.resolve();
@@ -181,6 +199,7 @@ class Scheduler implements CampaignScheduler {
       })),
       sources: Object.keys(options.audiences),
       pagesHeld: () => this.#sharing.pagesHeld,
+      resting: () => this.#sharing.resting,
     });
     this.#recovery = createRecovery({
       ...shared,
@@ -192,6 +211,8 @@ class Scheduler implements CampaignScheduler {
       adopt: (head) => adoptForeignCampaign(creation, head),
       nudge,
     });
+    const { workerOfflineAfterMs } = options;
+    this.#whyOptions = { store, alarms, serverNow, workerOfflineAfterMs };
     this.#clockwork = createDuty({
       name: 'server-clock',
       everyMs: options.heartbeatMs,
@@ -251,11 +272,34 @@ class Scheduler implements CampaignScheduler {
     this.#events.off(name, listener);
   }
 
-  recover(): Promise<RecoveryReport> {
-    if (this.#stopped !== undefined) {
-      return Promise.reject(new CampaignSchedulerError('stopped', 'This scheduler has been stopped.'));
-    }
+  async recover(): Promise<RecoveryReport> {
+    this.#assertRunning();
     return this.#recovery.recover();
+  }
+
+  async why(campaignId: string): Promise<Why> {
+    this.#assertRunning();
+    return why(this.#whyOptions, campaignId);
+  }
+  async overview(campaignId: string): Promise<CampaignOverview> {
+    this.#assertRunning();
+    return overview(this.#whyOptions, campaignId);
+  }
+  async occurrences(
+    campaignId: string,
+    options: { readonly limit?: number | undefined } = {},
+  ): Promise<OccurrenceList> {
+    this.#assertRunning();
+    return listOccurrences(this.#store, campaignId, options, this.#serverClock.now());
+  }
+  previewSchedule(input: SchedulePreviewInput): SchedulePreview {
+    return previewSchedule(input, this.#serverClock.now());
+  }
+
+  #assertRunning(): void {
+    if (this.#stopped !== undefined) {
+      throw new CampaignSchedulerError('stopped', 'This scheduler has been stopped.');
+    }
   }
 
   stop(options: { readonly timeoutMs?: number } = {}): Promise<void> {

@@ -1,5 +1,6 @@
 /** Looking into the books of a run: a quick sum for people who watch, and a full recount for people who doubt. */
 import { addCounts, type Counts, DELIVERY_STATES, emptyCounts } from '../core/ledger-page.ts';
+import { nextSamples } from '../core/progress-rate.ts';
 import { audienceSizes } from '../store/audiences.ts';
 import type { RunDoc } from '../store/documents.ts';
 import { decodePage, readPages, sumPages } from '../store/ledger-pages.ts';
@@ -12,7 +13,7 @@ const CACHE_MS = 2000;
 /** Counts of a run: from its report, from the last sum if that is fresh, else summed now. */
 export async function readProgress(
   store: Store,
-  run: RunDoc,
+  run: Omit<RunDoc, 'content'>,
   now: Date,
 ): Promise<Counts & { total: number }> {
   const total = run.total ?? 0;
@@ -29,7 +30,9 @@ export async function readProgress(
     return { ...progress.counts, total };
   }
   const { counts } = await sumPages(store, sizeOf(run));
-  if (run.status === 'sending') await cacheProgress(store, run._id, { counts, at: now });
+  if (run.status === 'sending') {
+    await cacheProgress(store, run._id, { counts, at: now, samples: nextSamples(progress, now) });
+  }
   return { ...counts, total };
 }
 

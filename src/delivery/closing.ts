@@ -56,7 +56,12 @@ export async function ordersBehind(store: Store, run: RunDoc): Promise<boolean> 
 }
 
 /** The size of a run that has adopted its audience. */
-export function sizeOf(run: RunDoc): { runId: string; pages: number; total: number; orderNo: number } {
+export function sizeOf(run: Pick<RunDoc, '_id' | 'pages' | 'total' | 'orderNo'>): {
+  runId: string;
+  pages: number;
+  total: number;
+  orderNo: number;
+} {
   return { runId: run._id, pages: run.pages ?? 0, total: run.total ?? 0, orderNo: run.orderNo };
 }
 

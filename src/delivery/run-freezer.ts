@@ -6,6 +6,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Clock } from '../clock.ts';
 import type { AudienceSource } from '../config.ts';
+import { freezeRetryMs, MAX_FREEZE_ATTEMPTS } from '../core/freezing.ts';
 import { Watch } from '../core/liveness.ts';
 import { describeError } from '../core/retry.ts';
 import { zoneOf } from '../core/send-window.ts';
@@ -27,9 +28,6 @@ import type { Store } from '../store/store.ts';
 import { keepLease } from './audience-lease.ts';
 import { type Frozen, freezeRows } from './freeze-audience.ts';
 
-export const MAX_FREEZE_ATTEMPTS = 5;
-const RETRY_FIRST_MS = 5000;
-const RETRY_MAX_MS = 300_000;
 const AT_ONCE = 2;
 
 export interface RunFreezerOptions {
@@ -181,8 +179,7 @@ export class RunFreezer {
         const failures = failed.filter((attempt) => attempt > run.freezeBase).length;
         if (failures >= MAX_FREEZE_ATTEMPTS)
           return this.#options.onFailed(run, latest.error ?? 'unknown reason');
-        const waitMs = Math.min(RETRY_MAX_MS, RETRY_FIRST_MS * 2 ** Math.max(0, failures - 1));
-        if (serverNow().getTime() - latest.touchedAt.getTime() < waitMs) return;
+        if (serverNow().getTime() - latest.touchedAt.getTime() < freezeRetryMs(failures)) return;
         return this.#begin(run, number + 1);
       }
       default: // none yet, or given up without counting

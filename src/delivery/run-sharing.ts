@@ -80,6 +80,11 @@ export class RunSharing {
   get pagesHeld(): number {
     return this.#holds.size;
   }
+  /** Messengers that failed here and are not well again, and how long nothing is tried yet, ms. */
+  get resting(): { messenger: string; forMs: number }[] {
+    const sick = [...this.#lines.values()].filter((line) => line.sick);
+    return sick.map((line) => ({ messenger: line.name, forMs: line.blockedForMs() }));
+  }
   /** The claims that this process knows it holds: nobody here needs to watch them. */
   get ownTokens(): string[] {
     return [...this.#holds].map((hold) => hold.token);

@@ -22,6 +22,8 @@ export interface HeartbeatOptions {
   readonly messengers: WorkerDoc['messengers'];
   readonly sources: readonly string[];
   readonly pagesHeld: () => number;
+  /** Messengers that failed here and are not well again, and how long nothing is tried yet, ms. */
+  readonly resting: () => readonly { readonly messenger: string; readonly forMs: number }[];
 }
 
 export interface Heartbeat extends Duty {
@@ -46,6 +48,9 @@ export function createHeartbeat(options: HeartbeatOptions): Heartbeat {
         state,
         startedAt,
         pagesHeld: options.pagesHeld(),
+        resting: options.resting().map(({ messenger, forMs }) => {
+          return { messenger, until: new Date(serverClock.now().getTime() + forMs) };
+        }),
       }),
     );
     const skewMs = serverClock.skewMs();

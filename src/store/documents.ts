@@ -4,6 +4,7 @@ import type { CampaignStatus, RunStatus } from '../core/campaign-machine.ts';
 import type { Counts, Detail } from '../core/ledger-page.ts';
 import type { SkippedOccurrences } from '../core/misfire.ts';
 import type { Order } from '../core/orders.ts';
+import type { ProgressSample } from '../core/progress-rate.ts';
 import type { Rate } from '../core/rate.ts';
 import type { Recipient } from '../core/recipient.ts';
 import type { Recurrence } from '../core/recurrence-rule.ts';
@@ -112,7 +113,12 @@ export interface RunDoc {
   rejected?: number;
   /** Number of the freezing attempts that no longer count: a person resumed after them. */
   freezeBase: number;
-  progress?: { counts: Counts; at: Date };
+  progress?: {
+    counts: Counts;
+    at: Date;
+    /** Earlier sums, the oldest first: what the rate of sending is measured against. */
+    samples?: ProgressSample[];
+  };
   report?: RunReport;
   openedAt: Date;
   nominalAt?: Date;
@@ -205,6 +211,8 @@ export interface WorkerDoc {
   /** What other processes must know of a messenger to create campaigns for it. */
   messengers: { name: string; idempotent: boolean; reconciles: boolean }[];
   sources: string[];
+  /** Messengers that failed here and are not well again, and until when nothing is tried, by server time. */
+  resting?: { messenger: string; until: Date }[];
   state: 'running' | 'stopping' | 'stopped';
   startedAt: Date;
   /** Server time. */

@@ -50,3 +50,13 @@ export function createJournal(store: Store, workerId: string, logger: Logger, no
       store.journal.find({ campaignId }).sort({ at: 1, _id: 1 }).limit(limit).toArray(),
   };
 }
+
+/** The latest entries of one kind of a campaign, the latest first. */
+export async function latestEntries(
+  store: Store,
+  campaignId: ObjectId,
+  kind: string,
+  limit: number,
+): Promise<JournalDoc[]> {
+  return store.journal.find({ campaignId, kind }).sort({ at: -1, _id: -1 }).limit(limit).toArray();
+}

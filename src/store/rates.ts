@@ -8,6 +8,7 @@ import type { Document } from 'mongodb';
 import {
   AHEAD_MS,
   BLOCK_LIFE_MS,
+  type Bucket,
   blockTokens,
   CLOCK_SET_MS,
   type Grant,
@@ -124,6 +125,20 @@ export async function restingKeys(store: Store, keys: readonly string[]): Promis
     )
     .toArray();
   return new Map(resting.map(({ _id, blockedForMs }) => [_id, blockedForMs ?? 0]));
+}
+
+/** The buckets of these keys as they are stored: for people who look, nothing is taken. */
+export async function readBuckets(
+  store: Store,
+  keys: readonly string[],
+): Promise<Map<string, { rate: Rate | undefined; bucket: Bucket }>> {
+  const found = await store.rates.find({ _id: { $in: [...keys] } }).toArray();
+  return new Map(
+    found.map(({ _id, rate, tokens = 0, at, blockedUntil }) => {
+      const bucket = { tokens, at: at?.getTime() ?? 0, blockedUntil: blockedUntil?.getTime() ?? 0 };
+      return [_id, { rate, bucket }];
+    }),
+  );
 }
 
 /** The level at the server's now: `bucketAt` of `core/rate.ts`. A new bucket begins with its first token at once. */

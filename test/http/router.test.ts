@@ -5,7 +5,11 @@ import type { AddressInfo } from 'node:net';
 import express, { type Express } from 'express';
 import { afterEach, describe, expect, test } from 'vitest';
 import { CampaignSchedulerError } from '../../src/errors.ts';
-import { type CampaignRouterOptions, createCampaignRouter } from '../../src/http/router.ts';
+import {
+  type CampaignRouterOptions,
+  createCampaignRouter,
+  type RoutedScheduler,
+} from '../../src/http/router.ts';
 import type { Logger } from '../../src/logger.ts';
 import type { RecoveryReport } from '../../src/services/recovery.ts';
 
@@ -51,7 +55,7 @@ async function start({ recover = async () => REPORT, authorize = () => true, pre
   prepare?.(app);
   app.use(
     '/api',
-    createCampaignRouter(scheduler, {
+    createCampaignRouter(scheduler as RoutedScheduler, {
       logger,
       authorize: (request, action) => {
         calls.authorize.push(action);
@@ -142,8 +146,8 @@ describe('POST /campaigns/recover', () => {
 
 describe('authorize', () => {
   test.each([undefined, {}, { authorize: true }])('is required: %j', (options) => {
-    const create = () =>
-      createCampaignRouter({ recover: async () => REPORT }, options as CampaignRouterOptions);
+    const scheduler = { recover: async () => REPORT } as RoutedScheduler;
+    const create = () => createCampaignRouter(scheduler, options as CampaignRouterOptions);
     expect(create).toThrowError(expect.objectContaining({ code: 'invalid_options' }));
     expect(create).toThrowError(/authorize/);
   });
@@ -279,7 +283,9 @@ describe('errors of the scheduler', () => {
 
 describe('what is not the router’s', () => {
   test.each([
-    ['GET', '/api/campaigns/recover'],
+    ['GET', '/api/campaigns/recover/more'],
+    ['GET', '/api/schedules/preview'],
+    ['DELETE', '/api/campaigns/0123456789abcdef01234567'],
     ['POST', '/api/campaigns/other'],
     ['DELETE', '/api'],
     ['POST', '/other'],

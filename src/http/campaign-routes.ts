@@ -1,0 +1,125 @@
+/**
+ * Looking at campaigns, and giving orders to them. Invariant: nothing here decides; the scheduler refuses what cannot be.
+ * Lists name no recipients, contents, metadata or parameters of sources.
+ */
+import type { Request, RequestHandler, Router } from 'express';
+import type { By } from '../campaign-changes.ts';
+import type { Campaign } from '../campaign-view.ts';
+import type { Campaigns } from '../campaigns.ts';
+import type { CampaignStatus } from '../core/campaign-machine.ts';
+import { describe } from '../core/recurrence-words.ts';
+import { ValidationError } from '../errors.ts';
+import { expectation } from '../input-checks.ts';
+import type { CampaignScheduler } from '../scheduler.ts';
+import type { RouterAction } from './guards.ts';
+import { campaignIdOf, numberOf, reasonOf } from './request-input.ts';
+
+/** What the routes need of `scheduler.campaigns`. */
+export type RoutedCampaigns = Pick<Campaigns, 'list' | 'pause' | 'resume' | 'cancel'>;
+
+/** Opens a run at once, whatever the schedule says. */
+interface RunsNow {
+  runNow(id: string, by?: By): Promise<Campaign>;
+}
+
+export interface CampaignRoutesOptions {
+  readonly scheduler: Pick<CampaignScheduler, 'why' | 'overview' | 'occurrences'> & {
+    readonly campaigns: RoutedCampaigns;
+  };
+  /** The guards before a route that only reads, and before one that reads a body. */
+  readonly reading: RequestHandler[];
+  readonly ordering: (action: RouterAction) => RequestHandler[];
+  /** Who sends the request; `undefined`: not known. */
+  readonly identify: (request: Request) => string | undefined;
+}
+
+export function addCampaignRoutes(router: Router, options: CampaignRoutesOptions): void {
+  const { scheduler, reading, ordering, identify } = options;
+  const { campaigns } = scheduler;
+
+  router.get('/campaigns', ...reading, async (request, response) => {
+    const { limit, filter } = listing(request);
+    const found = await campaigns.list({ ...filter, limit });
+    const last = found.at(-1);
+    // Only a full page may have another after it; whether it has is asked for, so that the last page is known as the last.
+    const more =
+      last !== undefined && found.length === limit
+        ? (await campaigns.list({ ...filter, after: last.id, limit: 1 })).length > 0
+        : false;
+    response.json({
+      success: true,
+      campaigns: found.map(listed),
+      ...(more ? { next: last?.id } : {}),
+    });
+  });
+
+  router.get('/campaigns/:id', ...reading, async (request, response) => {
+    response.json({ success: true, campaign: await scheduler.overview(campaignIdOf(request)) });
+  });
+
+  router.get('/campaigns/:id/why', ...reading, async (request, response) => {
+    response.json({ success: true, why: await scheduler.why(campaignIdOf(request)) });
+  });
+
+  router.get('/campaigns/:id/occurrences', ...reading, async (request, response) => {
+    const id = campaignIdOf(request);
+    response.json({
+      success: true,
+      ...(await scheduler.occurrences(id, { limit: numberOf(request, 'limit') })),
+    });
+  });
+
+  const order = (action: RouterAction, give: (id: string, by: By) => Promise<Campaign>): void => {
+    router.post(`/campaigns/:id/${action}`, ...ordering(action), async (request, response) => {
+      const id = campaignIdOf(request);
+      const reason = reasonOf(request);
+      const by = identify(request);
+      const campaign = await give(id, {
+        ...(by === undefined ? {} : { by }),
+        ...(reason === undefined ? {} : { reason }),
+      });
+      response.json({ success: true, campaign: listed(campaign) });
+    });
+  };
+  order('pause', (id, by) => campaigns.pause(id, by));
+  order('resume', (id, by) => campaigns.resume(id, by));
+  order('cancel', (id, by) => campaigns.cancel(id, by));
+  order('run-now', (id, by) => (campaigns as RoutedCampaigns & RunsNow).runNow(id, by));
+}
+
+const LIMIT = 100;
+const MAX_LIMIT = 1_000;
+
+function listing(request: Request) {
+  const { status, name, after } = request.query;
+  const limit = numberOf(request, 'limit') ?? LIMIT;
+  // The rest is checked where it is used; what a query repeats comes as a list and is refused there like any other kind.
+  if (!Number.isInteger(limit) || limit < 1 || limit > MAX_LIMIT) {
+    const message = expectation('limit', `an integer from 1 to ${MAX_LIMIT}`, limit);
+    throw new ValidationError('invalid_options', 'Campaigns cannot be listed', [{ path: 'limit', message }]);
+  }
+  const filter = {
+    ...(status === undefined ? {} : { status: status as CampaignStatus }),
+    ...(name === undefined ? {} : { name: name as string }),
+    ...(after === undefined ? {} : { after: after as string }),
+  };
+  return { limit, filter };
+}
+
+/** What a list shows of a campaign. */
+function listed(campaign: Campaign) {
+  const { id, name, status, statusReason, sendAt, recurrence, nextRunAt, messenger, priority } = campaign;
+  return {
+    id,
+    name,
+    status,
+    ...(statusReason === undefined ? {} : { statusReason }),
+    sendAt,
+    ...(recurrence === undefined ? {} : { schedule: describe(recurrence) }),
+    nextRunAt,
+    messenger,
+    priority,
+    createdAt: campaign.createdAt,
+    updatedAt: campaign.updatedAt,
+  };
+}

@@ -1,0 +1,47 @@
+/** What a request says: its path, its query and its body, checked before anything is done. Every problem names its field. */
+import type { Request } from 'express';
+import { isPlainObject } from '../core/plain-data.ts';
+import { type Problem, ValidationError } from '../errors.ts';
+import { expectation, unknownKey } from '../input-checks.ts';
+
+const MAX_REASON = 500;
+
+/** The campaign of the path. */
+export function campaignIdOf(request: Request): string {
+  const { id } = request.params;
+  if (typeof id === 'string' && /^[0-9a-f]{24}$/i.test(id)) return id.toLowerCase();
+  const message = expectation('id', 'the id of a campaign, 24 hexadecimal digits', id);
+  throw new ValidationError('invalid_options', 'The campaign cannot be found', [{ path: 'id', message }]);
+}
+
+/** A number of the query. A wrong one comes out as it was given, so that whoever uses it says what is wrong with it. */
+export function numberOf(request: Request, name: string): number | undefined {
+  const value: unknown = request.query[name];
+  if (value === undefined) return undefined;
+  return typeof value === 'string' && /^\d{1,15}$/.test(value) ? Number(value) : (value as number);
+}
+
+/** The body as an object; no body is an empty one. */
+export function bodyOf(request: Request, known: readonly string[]): Readonly<Record<string, unknown>> {
+  const body: unknown = request.body ?? {};
+  if (!isPlainObject(body)) {
+    const message = expectation('body', 'an object', body);
+    throw new ValidationError('invalid_options', 'The body is wrong', [{ path: '(body)', message }]);
+  }
+  const unknown = Object.keys(body).filter((key) => !known.includes(key));
+  if (unknown.length === 0) return body;
+  const problems = unknown.slice(0, 10).map((key): Problem => {
+    const path = key.slice(0, 100);
+    return { path, message: unknownKey(path, path, known) };
+  });
+  throw new ValidationError('invalid_options', 'The body is wrong', problems);
+}
+
+/** Why somebody gives an order, in his own words. */
+export function reasonOf(request: Request): string | undefined {
+  const { reason } = bodyOf(request, ['reason']);
+  if (reason === undefined) return undefined;
+  if (typeof reason === 'string' && reason.length <= MAX_REASON) return reason;
+  const message = expectation('reason', `a text of at most ${MAX_REASON} characters`, reason);
+  throw new ValidationError('invalid_options', 'The order is wrong', [{ path: 'reason', message }]);
+}

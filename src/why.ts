@@ -1,0 +1,234 @@
+/**
+ * Looks at one campaign: reads the facts in few round trips and lets `core/why.ts` say what they mean. Invariant: reads
+ * only, by the server's time; what it tells was true when it was read, and nothing is decided by it.
+ */
+import { type Campaign, viewOf } from './campaign-view.ts';
+import type { Progress } from './campaigns.ts';
+import { settledCount } from './core/ledger-page.ts';
+import { concerns } from './core/orders.ts';
+import { type MeasuredRate, measuredRate } from './core/progress-rate.ts';
+import { tokensPerMs } from './core/rate.ts';
+import { intervals, zoneOf } from './core/send-window.ts';
+import { RECIPIENT_ZONE } from './core/send-window-check.ts';
+import { forecast, projectEnd } from './core/send-window-forecast.ts';
+import type { FreezingFacts, RunFacts, Standing, StandingFacts, WorkerFacts } from './core/standing.ts';
+import { explainStanding } from './core/why.ts';
+import { readProgress } from './delivery/books.ts';
+import { sizeOf } from './delivery/closing.ts';
+import { CampaignSchedulerError } from './errors.ts';
+import { hasEnded } from './process-info.ts';
+import type { Alarms } from './queue/alarms.ts';
+import { type FreezingAttempts, freezingAttempts } from './store/audiences.ts';
+import { isForeign, isNewer, parseId, readCampaign } from './store/campaigns.ts';
+import type { CampaignDoc, RunDoc, WorkerDoc } from './store/documents.ts';
+import { campaignRateKey, messengerRateKey, readBuckets } from './store/rates.ts';
+import { latestRuns, readRun } from './store/runs.ts';
+import { otherSenders, readPageFacts, readZonesLeft, type ZoneCount } from './store/standing.ts';
+import type { Store } from './store/store.ts';
+import { liveWorkers } from './store/workers.ts';
+
+export interface WhyOptions {
+  readonly store: Store;
+  readonly alarms: Pick<Alarms, 'find'>;
+  readonly serverNow: () => Date;
+  /** A worker silent for this long is offline, ms. */
+  readonly workerOfflineAfterMs: number;
+}
+
+/** Why a campaign is, or is not, moving right now. */
+export type Why = Standing & {
+  readonly campaign: {
+    readonly id: string;
+    readonly name: string;
+    readonly status: CampaignDoc['status'];
+    /** Runs that wait until the one before them has ended. */
+    readonly queuedRuns: number;
+  };
+  /** When this was true, by the server's time. */
+  readonly at: Date;
+};
+
+export interface CampaignOverview extends Campaign {
+  readonly reason: Standing;
+  /** Of the first open run, else of the latest one; null before the first. */
+  readonly run: Pick<RunDoc, 'occurrence' | 'status' | 'openedAt'> | null;
+  /** At most 2 s old; null before there is an audience. */
+  readonly progress: Progress | null;
+  /** Null while nothing is being sent, or nothing can be said yet. */
+  readonly rate: MeasuredRate | null;
+  /** Of the open run, at the measured rate (its limit before anything was measured) within its window; null: not known. */
+  readonly estimatedEnd: Date | null;
+}
+
+/** @throws CampaignSchedulerError `not_found`. */
+export async function why(options: WhyOptions, id: string): Promise<Why> {
+  const campaign = await existing(options.store, id);
+  const { facts } = await readFacts(options, campaign);
+  return {
+    ...explainStanding(facts),
+    campaign: {
+      id: campaign._id.toHexString(),
+      name: campaign.name,
+      status: campaign.status,
+      queuedRuns: Math.max(0, facts.openRuns - 1),
+    },
+    at: facts.now,
+  };
+}
+
+/** @throws CampaignSchedulerError `not_found`. */
+export async function overview(options: WhyOptions, id: string): Promise<CampaignOverview> {
+  const { store } = options;
+  const campaign = await existing(store, id);
+  if (isForeign(campaign)) throw notFound(id);
+  const { facts, run: open, zones } = await readFacts(options, campaign);
+  const run = open ?? (await latestRuns(store, campaign._id, undefined, 1))[0] ?? null;
+  const { now } = facts;
+  const progress = run?.total === undefined ? null : await readProgress(store, run, now);
+  const sends = campaign.status === 'processing' && run?.status === 'sending' && progress !== null;
+  const samples = run?.progress?.samples ?? [];
+  const rate = sends ? measuredRate(settledCount(progress), samples, run.openedAt, now) : null;
+  return {
+    ...viewOf(campaign),
+    reason: explainStanding(facts),
+    run: run === null ? null : { occurrence: run.occurrence, status: run.status, openedAt: run.openedAt },
+    progress,
+    rate,
+    estimatedEnd: sends ? estimatedEnd(run, progress, rate, zones, now) : null,
+  };
+}
+
+/** The campaign, whoever wrote it. */
+async function existing(store: Store, id: string): Promise<CampaignDoc> {
+  const objectId = parseId(id);
+  const found = objectId === undefined ? null : await readCampaign(store, objectId);
+  if (found === null) throw notFound(id);
+  return found;
+}
+
+function notFound(id: string): CampaignSchedulerError {
+  return new CampaignSchedulerError('not_found', `There is no campaign \`${String(id).slice(0, 100)}\`.`);
+}
+
+/** Without the content: nobody here needs it. */
+type OpenRun = Omit<RunDoc, 'content'>;
+
+interface Read {
+  readonly facts: StandingFacts;
+  readonly run: OpenRun | undefined;
+  /** Of a window in each recipient's own zone: who is left, where that is known for everybody. */
+  readonly zones: readonly ZoneCount[] | undefined;
+}
+
+async function readFacts(options: WhyOptions, campaign: CampaignDoc): Promise<Read> {
+  const { store, alarms, serverNow, workerOfflineAfterMs } = options;
+  // Another program's document may lack anything.
+  const openRuns = Array.isArray(campaign.openRuns) ? campaign.openRuns : [];
+  const first = isForeign(campaign) ? undefined : openRuns[0];
+  const [alarm, workers, run, attempts] = await Promise.all([
+    alarms.find([campaign._id.toHexString()]).then(([found]) => found),
+    liveWorkers(store, workerOfflineAfterMs),
+    first === undefined ? null : readRun(store, first.runId),
+    freezingAttempts(store, first === undefined ? [] : [first.runId]),
+  ]);
+  const details = run === null ? undefined : await readRunFacts(store, campaign, run, attempts.get(run._id));
+  const { status, statusReason, messenger, priority, order } = campaign;
+  const facts: StandingFacts = {
+    now: serverNow(),
+    origin: isForeign(campaign) ? 'foreign' : isNewer(campaign) ? 'newer' : 'ours',
+    campaign: {
+      status,
+      statusReason,
+      messenger,
+      priority,
+      isRecurring: campaign.schedule?.recurrence !== undefined,
+      nextRunAt: campaign.nextRunAt ?? null,
+      orderNo: order !== undefined && first !== undefined && concerns(order, first.runId) ? order.n : 0,
+    },
+    alarm:
+      alarm === undefined
+        ? undefined
+        : { ringsAt: alarm.nextRunAt, lockedAt: alarm.lockedAt, heldBy: alarm.lastModifiedBy },
+    workers: workers.filter((worker) => !hasEnded(worker)).map(workerFacts),
+    openRuns: openRuns.length,
+    run: details?.facts,
+  };
+  return { facts, run: run ?? undefined, zones: details?.zones };
+}
+
+function workerFacts({ _id, messengers, sources, resting = [] }: WorkerDoc): WorkerFacts {
+  return { id: _id, messengers: messengers.map(({ name }) => name), sources, resting };
+}
+
+async function readRunFacts(
+  store: Store,
+  campaign: CampaignDoc,
+  run: RunDoc,
+  attempts: FreezingAttempts | undefined,
+): Promise<{ facts: RunFacts; zones: readonly ZoneCount[] | undefined }> {
+  const { messenger, limits, audience, audienceId } = run;
+  const keys = {
+    campaign: campaignRateKey(campaign._id.toHexString()),
+    messenger: messengerRateKey(messenger),
+  };
+  const { window } = limits;
+  const perRecipient = window?.timezone === RECIPIENT_ZONE && audienceId !== undefined;
+  const [pages, buckets, others, left] = await Promise.all([
+    readPageFacts(store, sizeOf(run)),
+    readBuckets(store, Object.values(keys)),
+    otherSenders(store, { id: campaign._id, messenger, priority: campaign.priority }),
+    perRecipient ? readZonesLeft(store, { runId: run._id, audienceId, pages: run.pages ?? 0 }) : undefined,
+  ]);
+  const facts: RunFacts = {
+    status: run.status,
+    isNewer: isNewer(run),
+    orderNo: run.orderNo,
+    messenger,
+    source: 'source' in audience ? audience.source : undefined,
+    freezing: attempts === undefined ? undefined : freezingFacts(run, attempts),
+    pages,
+    window,
+    zones: (left?.zones ?? []).filter((zone) => zone.left > 0).map(({ timezone }) => timezone),
+    rates: [
+      { scope: 'campaign', rate: limits.rate, bucket: buckets.get(keys.campaign)?.bucket },
+      // A messenger's limit is its worker's to know; the bucket remembers what was last asked with.
+      { scope: 'messenger', ...(buckets.get(keys.messenger) ?? { rate: undefined, bucket: undefined }) },
+    ],
+    others,
+  };
+  return { facts, zones: left?.whole === true ? left.zones : undefined };
+}
+
+function freezingFacts(run: RunDoc, { latest, number, failed }: FreezingAttempts): FreezingFacts {
+  return {
+    attempt: number,
+    state: latest.state,
+    failures: failed.filter((attempt) => attempt > run.freezeBase).length,
+    error: latest.error,
+    touchedAt: latest.touchedAt,
+    workerId: latest.lease.workerId,
+  };
+}
+
+function estimatedEnd(
+  run: OpenRun,
+  progress: Progress,
+  rate: MeasuredRate | null,
+  zones: readonly ZoneCount[] | undefined,
+  from: Date,
+): Date | null {
+  const { window, rate: limit } = run.limits;
+  const left = progress.total - settledCount(progress);
+  const measured = rate === null || rate.perSecond === 0 ? undefined : rate.perSecond;
+  const ratePerSecond = measured ?? (limit === undefined ? undefined : tokensPerMs(limit) * 1_000);
+  if (window === undefined) {
+    const always = [{ opensAt: from, closesAt: null }];
+    return projectEnd({ intervals: always, ratePerSecond, left, from }).endsAt;
+  }
+  if (window.timezone === RECIPIENT_ZONE) {
+    if (zones === undefined) return null;
+    return forecast({ window, recipients: zones, ratePerSecond, from }).end.endsAt;
+  }
+  const open = intervals(window, zoneOf(window, undefined), from);
+  return projectEnd({ intervals: open, ratePerSecond, left, from }).endsAt;
+}
