@@ -22,6 +22,7 @@ import { startEmbeddedMongo } from '../src/embedded/index.ts';
 import {
   type Campaign,
   createCampaignRouter,
+  dryRunMessenger,
   lineLogger,
   smtpMessenger,
   startCampaignScheduler,
@@ -33,6 +34,7 @@ import { startSink, stopSink } from './sink-process.ts';
 
 const DATA_DIR = fileURLToPath(new URL('../.data/', import.meta.url));
 const NAME = 'Spring newsletter';
+const EVERY_MINUTE = 'Report of the minute';
 const AFRESH = 'npm start -- --fresh';
 const ENDED: readonly string[] = ['completed', 'failed', 'cancelled'];
 
@@ -72,13 +74,17 @@ say(
 
 const scheduler = await startCampaignScheduler({
   mongo: mongo.uri,
-  messengers: { email: smtpMessenger({ url: sink.url, from: 'Spring <news@example.com>' }) },
+  messengers: {
+    email: smtpMessenger({ url: sink.url, from: 'Spring <news@example.com>' }),
+    dry: dryRunMessenger(), // sends nothing, so that the mail server counts the newsletter alone
+  },
   audiences: { csv: csvAudience },
   handleSignals: true,
   // Log lines would tear the bar apart.
   logger: lineLogger({ level: process.stdout.isTTY ? 'warn' : 'info' }),
 });
 let ending = false;
+let watching = false;
 process.once('SIGINT', () => void end(130));
 process.once('SIGTERM', () => void end(143));
 
@@ -89,10 +95,16 @@ app.get('/', async (_request, response) => {
     name: NAME,
     status: (await findCampaign())?.status,
     progress: await progressOf(campaign.id),
+    why: await scheduler.why(campaign.id),
+    everyMinute: await scheduler.occurrences(report.id, { limit: 3 }),
   });
 });
 
 const campaign = (await findCampaign()) ?? (await createCampaign());
+const [report = await createReport()] = await scheduler.campaigns.list({ name: EVERY_MINUTE });
+scheduler.on('run:completed', ({ campaign: { id }, run }) => {
+  if (id === report.id && !watching) say(`"${EVERY_MINUTE}" of ${run.occurrence} is done.`);
+});
 await scheduler.recover();
 if (ENDED.includes(campaign.status)) {
   say(`The campaign "${NAME}" is ${campaign.status}, from an earlier start. ${AFRESH} starts afresh.`);
@@ -124,6 +136,17 @@ async function createCampaign(): Promise<Campaign> {
   });
 }
 
+/** A second campaign, which recurs: every minute, to three people. */
+async function createReport(): Promise<Campaign> {
+  return scheduler.campaigns.create({
+    name: EVERY_MINUTE,
+    messenger: 'dry',
+    audience: ['ann', 'ben', 'zoe'].map((name) => ({ id: name, to: `${name}@example.org` })),
+    content: { subject: 'The last minute', text: 'All is well.' },
+    recurrence: { cron: '* * * * *' },
+  });
+}
+
 async function progressOf(id: string) {
   return scheduler.campaigns.progress(id);
 }
@@ -136,6 +159,7 @@ async function watch(id: string): Promise<void> {
     say(`Resuming campaign "${NAME}": ${number(handedOver)} of ${number(before.total)} already handed over.`);
   }
   const view = progressView(process.stdout);
+  watching = true;
   try {
     for (let status = ''; !ENDED.includes(status) && !ending; await sleep(250)) {
       const progress = await progressOf(id);
@@ -149,6 +173,7 @@ async function watch(id: string): Promise<void> {
     if (!ending) throw error;
   } finally {
     view.end();
+    watching = false;
   }
 }
 

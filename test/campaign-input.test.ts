@@ -52,6 +52,7 @@ describe('what is filled in', () => {
         retry: { maxAttempts: 5, firstDelayMs: 30_000, maxDelayMs: 3_600_000 },
         onUnknown: 'hold',
       },
+      pauseOnFailure: false,
       priority: 0,
     });
   });
@@ -158,9 +159,9 @@ describe('what is refused', () => {
       priority: 101,
       metadata: 'x',
       draft: 1,
-      rate: { perSecond: 1 },
-      window: {},
-      recurrence: { cron: '* * * * *' },
+      rate: { perSecond: 0 },
+      window: { from: '9', to: '18:00', timezone: 'Europe/Paris' },
+      recurrence: { cron: '* * * *' },
       priorty: 1,
     });
     expect(problems).toMatchObject({
@@ -174,9 +175,9 @@ describe('what is refused', () => {
       priority: 'Expected `priority` to be an integer from -100 to 100, got `101` (number)',
       metadata: 'Expected `metadata` to be a plain object, got `x` (string)',
       draft: 'Expected `draft` to be true or false, got `1` (number)',
-      rate: '`rate` is not supported yet by this version',
-      window: '`window` is not supported yet by this version',
-      recurrence: '`recurrence` is not supported yet by this version',
+      'rate.perSecond': 'Expected `rate.perSecond` to be a positive number, got `0` (number)',
+      'window.from': expect.stringContaining('Expected `window.from` to be'),
+      'recurrence.cron': expect.stringContaining('Expected `recurrence.cron` to be'),
       priorty: 'Unknown key `priorty`. Did you mean `priority`?',
     });
     expect(Object.keys(problems).sort()).toEqual(
@@ -191,12 +192,12 @@ describe('what is refused', () => {
         'onUnknown',
         'priority',
         'priorty',
-        'rate',
-        'recurrence',
+        'rate.perSecond',
+        'recurrence.cron',
         'retry.firstDelay',
         'retry.maxAttempts',
         'sendAt',
-        'window',
+        'window.from',
       ].sort(),
     );
   });
@@ -205,8 +206,10 @@ describe('what is refused', () => {
     expect(problemsOf(input)).toEqual({ '(input)': 'Expected a campaign to be an object with named values' });
   });
 
-  test('what a later version brings is not suggested', () => {
-    expect(problemOf({ rates: 1 }, 'rates')).not.toContain('Did you mean `rate`');
+  test('a time to start beside a rule, and a pause on failure without one', () => {
+    const recurrence = { daily: { at: '09:00' } };
+    expect(problemOf({ recurrence, sendAt: '2026-03-01T09:00:00Z' }, 'sendAt')).toContain('got both');
+    expect(problemOf({ pauseOnFailure: true }, 'pauseOnFailure')).toContain('together with `recurrence`');
   });
 
   test.each<[string, () => object, string]>([

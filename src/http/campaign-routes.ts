@@ -15,12 +15,7 @@ import type { RouterAction } from './guards.ts';
 import { campaignIdOf, numberOf, reasonOf } from './request-input.ts';
 
 /** What the routes need of `scheduler.campaigns`. */
-export type RoutedCampaigns = Pick<Campaigns, 'list' | 'pause' | 'resume' | 'cancel'>;
-
-/** Opens a run at once, whatever the schedule says. */
-interface RunsNow {
-  runNow(id: string, by?: By): Promise<Campaign>;
-}
+export type RoutedCampaigns = Pick<Campaigns, 'list' | 'pause' | 'resume' | 'cancel' | 'runNow'>;
 
 export interface CampaignRoutesOptions {
   readonly scheduler: Pick<CampaignScheduler, 'why' | 'overview' | 'occurrences'> & {
@@ -84,7 +79,7 @@ export function addCampaignRoutes(router: Router, options: CampaignRoutesOptions
   order('pause', (id, by) => campaigns.pause(id, by));
   order('resume', (id, by) => campaigns.resume(id, by));
   order('cancel', (id, by) => campaigns.cancel(id, by));
-  order('run-now', (id, by) => (campaigns as RoutedCampaigns & RunsNow).runNow(id, by));
+  order('run-now', (id, by) => campaigns.runNow(id, by));
 }
 
 const LIMIT = 100;

@@ -126,7 +126,7 @@ describe('skipped with the reason', () => {
     ['an audience that is text', { audience: 'everybody' }, 'Expected `audience` to be'],
     ['an unknown source', { audience: { source: 'customers' } }, 'Unknown source `customers`'],
     ['no content', { content: undefined }, 'Expected `content` to be'],
-    ['no time', { sendAt: undefined }, 'it is scheduled, but has no `sendAt`'],
+    ['no time', { sendAt: undefined }, 'it is scheduled, but has neither `sendAt` nor `recurrence`'],
     ['a time without an offset', { sendAt: '2026-03-01T09:00:00' }, '`sendAt`'],
     ['a time that is nonsense', { sendAt: { at: 'noon' } }, '`sendAt`'],
     ['a wrong number', { concurrency: 'many' }, '`concurrency`'],
