@@ -4,6 +4,7 @@
  */
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { CampaignInput } from '../../src/campaign-input.ts';
+import { systemClock } from '../../src/clock.ts';
 import type { SchedulerOptions } from '../../src/config.ts';
 import { occurrenceKey } from '../../src/core/recurrence.ts';
 import type { RecurrenceInput } from '../../src/core/recurrence-rule.ts';
@@ -424,6 +425,44 @@ describe('recovery', () => {
     expect((await rig.scheduler.recover()).recovered).toMatchObject([{ status: 'next-occurrence' }]);
     toHour(clock, 1);
     await rig.provider.calls.count(2);
+  });
+});
+
+describe('the wall clock of a worker', () => {
+  /** A wall clock that can be set; durations are measured as ever. */
+  const settable = () => {
+    let aheadMs = 0;
+    const clock = { ...systemClock, now: () => new Date(systemClock.now().getTime() + aheadMs) };
+    const set = (ms: number): void => {
+      aheadMs = ms;
+    };
+    return { clock, set };
+  };
+
+  it.each([
+    ['is set forward by an hour while it works', [0, HOUR]],
+    ['is set back by an hour', [0, -HOUR]],
+    ['is wrong from the start, and then right', [-5 * HOUR, 0]],
+  ])('%s: no occurrence twice, none lost, none early', async (_what, [first = 0, then = 0]) => {
+    const { clock, set } = settable();
+    set(first);
+    const rig = await startRig(uri, { clock, heartbeatMs: 300 });
+    const { id } = await create(
+      rig,
+      { every: { seconds: 1 }, misfire: 'all', overlap: 'queue', maxRuns: 8 },
+      { audience: people(1) },
+    );
+    await rig.provider.calls.count(3);
+    set(then);
+    await rig.until(id, 'completed');
+    const runs = await runsOf(db).find().sort({ nominalAt: 1 }).toArray();
+    const seconds = runs.map(({ nominalAt }) => (nominalAt?.getTime() ?? 0) / 1000);
+    expect(seconds).toEqual(Array.from({ length: 8 }, (_, index) => (seconds[0] ?? 0) + index));
+    expect(Math.abs((seconds[0] ?? 0) * 1000 - Date.now())).toBeLessThan(PATIENCE.timeout); // the server's time, not this clock's
+    for (const { openedAt, nominalAt = openedAt } of runs)
+      expect(openedAt.getTime()).toBeGreaterThanOrEqual(nominalAt.getTime());
+    expect(rig.provider.calls.all).toHaveLength(8);
+    expect(await leftOut(rig, id)).toEqual([]);
   });
 });
 

@@ -260,7 +260,35 @@ describe('while it is to send', () => {
   });
 });
 
-it('one look costs few questions, whatever the number of pages', async () => {
+describe('limits', () => {
+  it('its window is closed: when it opens', async () => {
+    const rig = await startRig(uri);
+    // A window of a minute that ended an hour ago, and so opens tomorrow.
+    const at = new Date(Date.now() - 3_600_000);
+    const clock = (ms: number): string => new Date(at.getTime() + ms).toISOString().slice(11, 16);
+    const { id } = await rig.create({ window: { from: clock(0), to: clock(60_000), timezone: 'UTC' } });
+    const { until } = await reasonOf(rig, id, 'window_closed');
+    expect(until.toISOString().slice(11, 16)).toBe(clock(0));
+    expect(until.getTime()).toBeGreaterThan(Date.now());
+    expect(rig.provider.calls.all).toEqual([]);
+    await rig.scheduler.campaigns.cancel(id);
+  });
+
+  it('its rate is used up: when the next token comes', async () => {
+    const rig = await startRig(uri);
+    const { id } = await rig.create({ rate: { perHour: 10 }, audience: people(3) });
+    await rig.provider.calls.count(1);
+    const why = await reasonOf(rig, id, 'rate');
+    expect(why).toMatchObject({ scope: 'campaign', rate: { perHour: 10 } });
+    const waitMs = why.until.getTime() - why.at.getTime();
+    expect(waitMs).toBeGreaterThan(300_000);
+    expect(waitMs).toBeLessThan(370_000);
+    expect(rig.provider.calls.all).toHaveLength(1);
+    await rig.scheduler.campaigns.cancel(id);
+  });
+});
+
+it('what is done of a large campaign is known while it goes on', async () => {
   const rig = await startRig(uri, { pageSize: 10 });
   const gate = rig.provider.hold();
   const { id } = await rig.create({ audience: people(2_000), concurrency: 1 });
