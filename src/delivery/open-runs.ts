@@ -19,6 +19,7 @@ import { hoursOf, type RunHours } from './send-hours.ts';
 
 const INSPECT_AT_ONCE = 500;
 const STEPS_AT_ONCE = 8;
+const LOOK_FOR_RETRIES_MS = 1000;
 /** The pages of a campaign that is paused, or outside its window, change only by what its last holders still wrote. */
 const INSPECT_RESTING_MS = 10_000;
 
@@ -70,6 +71,7 @@ export function hasHint({ step, hints }: OpenRun): boolean {
 export class OpenRuns {
   readonly entries = new Map<string, OpenRun>();
   readonly #options: OpenRunsOptions;
+  #retriesLookedForAt = Number.NEGATIVE_INFINITY;
 
   constructor(options: OpenRunsOptions) {
     this.#options = options;
@@ -226,6 +228,10 @@ export class OpenRuns {
   /** Retries that fell due come before pages that nobody has touched, however many of those are left. */
   async #lookForRetries(): Promise<void> {
     const { env } = this.#options;
+    // Often enough for retries, which fall due in steps of seconds; a look that somebody's nudge asked for must be quick.
+    const at = env.clock.monotonic();
+    if (at - this.#retriesLookedForAt < LOOK_FOR_RETRIES_MS) return;
+    this.#retriesLookedForAt = at;
     const busy = [...this.entries.values()].filter(
       (entry) =>
         entry.step === 'send' && !entry.hints.due && hasHint(entry) && !isClosed(entry, env.serverNow()),

@@ -53,7 +53,8 @@ it.each([
   ['with a messenger that takes four at a time', 4, 2_000],
 ])('a small campaign beside a hundred large ones starts soon, %s', async (_what, cap, most) => {
   const provider = newProvider(cap === undefined ? {} : { concurrency: cap });
-  provider.plan(() => sleep(20));
+  // Without a limit nothing but this keeps the large ones from being over before the small one exists.
+  provider.plan(() => sleep(cap === undefined ? 60 : 20));
   const rig = await startRig(uri, { provider, pageSize: 50 });
   const large = async (index: number) =>
     rig.create({ name: `large ${index}`, audience: people(150), concurrency: 2 });

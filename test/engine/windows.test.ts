@@ -196,16 +196,11 @@ it('recipients in 40 zones: each only within its own hours', async () => {
   rig.provider.expectNobodyTwice();
 });
 
-it('one a minute never exceeds it', async () => {
-  const { rig, clock } = await startAt('2030-01-07T10:00:00Z');
-  const { id } = await rig.create({ audience: people(4), rate: { perMinute: 1 } });
-  for (let sent = 1; sent <= 4; sent += 1) {
-    await expect.poll(() => sentOf(rig).length, PATIENCE).toBe(sent);
-    await othersGoOn(rig);
-    expect(sentOf(rig)).toHaveLength(sent);
-    if (sent === 1) break;
-  }
+it('one a minute: after the first none leaves while another campaign is sent', async () => {
+  const { rig } = await startAt('2030-01-07T10:00:00Z');
+  await rig.create({ audience: people(4), rate: { perMinute: 1 } });
+  await expect.poll(() => sentOf(rig).length, PATIENCE).toBe(1);
+  await othersGoOn(rig);
+  expect(sentOf(rig)).toHaveLength(1);
   await stopRig(rig);
-  void clock;
-  void id;
 });
