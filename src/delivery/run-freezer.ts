@@ -198,6 +198,10 @@ export class RunFreezer {
       lease: { token, seq: 0, workerId, ttlMs: claimTtlMs },
     });
     if (!begun) return;
+    if (this.#stopping) {
+      await endAudience(store, audienceId, token, { state: 'dead' }); // the stop came meanwhile: it does not count
+      return;
+    }
     const controller = new AbortController();
     const done = this.#attempt(run, audienceId, token, controller)
       .catch((error: unknown) =>
