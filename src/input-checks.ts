@@ -4,25 +4,11 @@
  */
 
 import { z } from 'zod';
-import { kindOf } from './core/plain-data.ts';
+import { expected as expectation } from './core/expectation.ts';
 import type { Problem } from './errors.ts';
 import { suggest } from './suggestion.ts';
 
-/** ``Expected `pageSize` to be an integer from 10 to 1000, got `0` (number)``. */
-export function expectation(path: string, what: string, value: unknown): string {
-  return `Expected \`${path}\` to be ${what}, got ${got(value)}`;
-}
-
-/** A wrong value for a message: short simple values are shown with their type, anything else is only named. */
-export function got(value: unknown): string {
-  if (value === undefined) return 'nothing';
-  if (typeof value === 'number' || typeof value === 'boolean') return `\`${value}\` (${typeof value})`;
-  if (typeof value === 'string') {
-    if (value.includes('://')) return 'a string';
-    return value.length <= 80 ? `\`${value}\` (string)` : `a string of ${value.length} characters`;
-  }
-  return kindOf(value);
-}
+export { expectation };
 
 /** For schemas: the message is made when the full path is known. */
 export function expecting(what: string): { error: (issue: z.core.$ZodRawIssue) => string } {

@@ -5,6 +5,7 @@
 
 import { isPlainObject, kindOf } from './plain-data.ts';
 import { isTimeZone } from './recipient.ts';
+import type { Weekday } from './recurrence-rule.ts';
 
 export const WEEKDAYS = [
   'monday',
@@ -14,9 +15,7 @@ export const WEEKDAYS = [
   'friday',
   'saturday',
   'sunday',
-] as const;
-
-export type Weekday = (typeof WEEKDAYS)[number];
+] as const satisfies readonly Weekday[];
 
 /** When messages may leave, as people give it. */
 export interface SendWindowInput {
