@@ -4,11 +4,12 @@
  */
 import { randomUUID } from 'node:crypto';
 import { createRequire } from 'node:module';
+import pLimit from 'p-limit';
 import { Campaigns } from './campaigns.ts';
 import { type ResolvedOptions, resolveOptions, type SchedulerOptions } from './config.ts';
 import { adoptForeignCampaign, type CreationOptions } from './create-campaign.ts';
 import { orAtDeadline } from './deadline.ts';
-import type { HoldEnvironment } from './delivery/hold-environment.ts';
+import { FLUSHES_AT_ONCE, type HoldEnvironment } from './delivery/hold-environment.ts';
 import { RunFreezer } from './delivery/run-freezer.ts';
 import { RunSharing } from './delivery/run-sharing.ts';
 import { CampaignSchedulerError } from './errors.ts';
@@ -143,6 +144,7 @@ class Scheduler implements CampaignScheduler {
       claimTtlMs: options.claimTtlMs,
       claimMarginMs: options.claimMarginMs,
       sendTimeoutMs: options.sendTimeoutMs,
+      inTurn: pLimit(FLUSHES_AT_ONCE),
       stopped: () => this.#closed,
       wantsDeliveries: () => DELIVERY_EVENTS.some((name) => events.has(name)),
       onRecorded: (run, deliveries) => emitDeliveries(events, run, deliveries),

@@ -1,15 +1,19 @@
-/** What the holds of a worker share, and what the holds of one run in it share. */
+/** What the holds of a worker share, what the holds of one run in it share, and what a hold begins with. */
+import type { LimitFunction } from 'p-limit';
 import type { Clock } from '../clock.ts';
 import type { Recipient } from '../core/recipient.ts';
 import type { DeliveryEvent } from '../events.ts';
 import type { Logger } from '../logger.ts';
 import type { Message } from '../messengers/messenger.ts';
-import type { RunDoc } from '../store/documents.ts';
+import type { Claim, LedgerPageDoc, RunDoc } from '../store/documents.ts';
 import type { Store } from '../store/store.ts';
 import type { RateGate } from './rate-gate.ts';
 import type { RunHours } from './send-hours.ts';
 import { idempotencyKey } from './sends.ts';
 import type { Slots } from './slots.ts';
+
+/** Well below the connections that the driver opens (100), and enough for the server to make many durable with one sync. */
+export const FLUSHES_AT_ONCE = 32;
 
 export interface HoldEnvironment {
   readonly store: Store;
@@ -21,6 +25,11 @@ export interface HoldEnvironment {
   readonly claimTtlMs: number;
   readonly claimMarginMs: number;
   readonly sendTimeoutMs: number;
+  /**
+   * Gives the pages of this worker their turns to write. All of them have something to write all the time; what they would
+   * queue up at the server, claims and looks would have to wait for. Who waits for its turn writes more at once.
+   */
+  readonly inTurn: LimitFunction;
   /** The scheduler has stopped: nothing is written any more. */
   readonly stopped: () => boolean;
   /** Called after outcomes are durable. */
@@ -29,9 +38,13 @@ export interface HoldEnvironment {
   readonly wantsDeliveries: () => boolean;
 }
 
+export type ClaimedPage = LedgerPageDoc & { readonly claim: Claim };
+
 export interface HeldRun {
   /** The run as last read: its orders may grow while pages are held. */
   doc: RunDoc;
+  /** What every message of it says of campaign and run. */
+  readonly about: Pick<Message, 'campaign' | 'run'>;
   /** Sends in flight of this run in this worker. */
   readonly sends: Slots;
   /** Recipients of this run with an intent whose outcome is not recorded, in this worker. */
@@ -53,13 +66,13 @@ export const momentOf = (clock: Clock): Moment => ({
   wall: clock.now().getTime(),
 });
 
-export function messageFor(run: RunDoc, recipient: Recipient, generation: number, attempt: number): Message {
+export function messageFor(run: HeldRun, recipient: Recipient, generation: number, attempt: number): Message {
+  const { doc, about } = run;
   return {
-    campaign: { id: run.campaignId.toHexString(), name: run.name },
-    run: { id: run._id, occurrence: run.occurrence },
+    ...about,
     recipient,
-    content: run.content,
-    idempotencyKey: idempotencyKey(run._id, recipient, generation),
+    content: doc.content,
+    idempotencyKey: idempotencyKey(doc._id, recipient, generation),
     attempt,
   };
 }

@@ -3,6 +3,8 @@
  * failure stops every start for 1 to 60 s; then a single probe goes out, and its success opens the line again.
  */
 import type { Clock } from '../clock.ts';
+import type { SendOutcome } from '../core/outcome.ts';
+import { restMsOf } from '../core/rate.ts';
 import { providerBackoffMs } from '../core/retry.ts';
 import type { Messenger } from '../messengers/messenger.ts';
 import type { RateGate } from './rate-gate.ts';
@@ -62,20 +64,26 @@ export class MessengerLine {
     if (this.#failures > 0) this.#probing = true;
   }
 
-  succeeded(): void {
+  /** What the answer to a send that began at `startedAt` says of the messenger's health. */
+  heard(outcome: SendOutcome, startedAt: number): void {
+    if (outcome.kind === 'provider') {
+      this.#failed(startedAt, outcome.retryAfterMs);
+      // This worker backs off by itself; where the provider asked for a rest, all servers do.
+      const restMs = restMsOf(outcome, this.blockedForMs());
+      if (restMs !== undefined) this.rate.slowDown(restMs);
+    } else if (outcome.kind === 'transient' || outcome.kind === 'unknown') this.#probing = false;
+    else this.#succeeded(); // it took the message, or had a verdict on this very recipient
+  }
+
+  #succeeded(): void {
     this.#successes += 1;
     this.#failures = 0;
     this.#probing = false;
     this.#blockedUntil = Number.NEGATIVE_INFINITY;
   }
 
-  /** An answer that says nothing about the messenger's health, or its health is as it was. */
-  answered(): void {
-    this.#probing = false;
-  }
-
-  /** A provider failure of a send that began at `startedAt`. Sends that failed together count once. */
-  failed(startedAt: number, retryAfterMs: number | undefined): void {
+  /** Sends that failed together count once. */
+  #failed(startedAt: number, retryAfterMs: number | undefined): void {
     this.#probing = false;
     if (startedAt < this.#lastFailureAt) return;
     const now = this.#clock.monotonic();

@@ -47,6 +47,7 @@ export interface OpenRunsOptions {
   readonly steps: RunStepsOptions;
   readonly freezer: RunFreezer;
   readonly hasMessenger: (name: string) => boolean;
+  readonly pollMs: number;
   /** It is no longer among the entries. */
   readonly onGone: (entry: OpenRun) => void;
 }
@@ -77,11 +78,13 @@ export class OpenRuns {
     this.#options = options;
   }
 
-  /** One complete look. Throws where the campaigns themselves cannot be read. */
-  async look(): Promise<void> {
+  /** One complete look. Throws where the campaigns themselves cannot be read. `onKnown`: there may be pages to claim. */
+  async look(onKnown: () => void): Promise<void> {
     this.#sync(await openCampaigns(this.#options.env.store));
     await this.#readStale();
+    onKnown();
     if (await this.#takeSteps()) await this.#readStale();
+    onKnown();
     await Promise.all([this.#inspect(), this.#lookForRetries()]);
   }
 
@@ -94,8 +97,10 @@ export class OpenRuns {
         const known = this.entries.get(ref.runId);
         if (known === undefined) this.entries.set(ref.runId, newOpenRun(campaign, ref));
         else {
-          if (known.campaign.rev !== campaign.rev || known.campaign.status !== campaign.status)
+          if (known.campaign.rev !== campaign.rev || known.campaign.status !== campaign.status) {
             known.stale = true;
+            known.inspectedAt = Number.NEGATIVE_INFINITY;
+          }
           known.campaign = campaign;
         }
       }
@@ -201,14 +206,16 @@ export class OpenRuns {
 
   /** Looks at the pages of runs where no page is known to be free; ends those that have no page left to work on. */
   async #inspect(): Promise<void> {
-    const { env } = this.#options;
+    const { env, pollMs } = this.#options;
     const now = env.clock.monotonic();
     const serverNow = env.serverNow();
     const rests = (entry: OpenRun): boolean =>
-      now - entry.inspectedAt < INSPECT_RESTING_MS &&
-      (entry.campaign.status === 'paused' || (entry.holds.size === 0 && isClosed(entry, serverNow)));
+      entry.campaign.status === 'paused' || (entry.holds.size === 0 && isClosed(entry, serverNow));
+    // Once per poll, however many looks are asked for: with many campaigns there is always one that asks.
+    const wasLookedAt = (entry: OpenRun): boolean =>
+      now - entry.inspectedAt < (rests(entry) ? INSPECT_RESTING_MS : pollMs / 2);
     const idle = [...this.entries.values()].filter(
-      (entry) => isPageStep(entry.step) && entry.claiming === 0 && !hasHint(entry) && !rests(entry),
+      (entry) => isPageStep(entry.step) && entry.claiming === 0 && !hasHint(entry) && !wasLookedAt(entry),
     );
     for (let first = 0; first < idle.length; first += INSPECT_AT_ONCE) {
       const batch = idle.slice(first, first + INSPECT_AT_ONCE);
@@ -255,7 +262,10 @@ export class OpenRuns {
     const answer = await endRun(this.#options.steps, entry.campaign, entry.run);
     if (answer === 'ended') this.#remove(entry);
     else if (answer === 'orders-behind') entry.hints.behind = true;
-    else entry.stale = true;
+    else {
+      entry.stale = true;
+      entry.inspectedAt = Number.NEGATIVE_INFINITY;
+    }
   }
 }
 

@@ -4,16 +4,11 @@
  * harmless; trust counts from the first start of the last acknowledged flush, never from its end or a repetition: it may
  * have been applied at once, and what watchers count from is the change.
  */
+import type { Release } from '../core/page-release.ts';
 import type { LateTruth } from '../core/settlement.ts';
 import { orAtDeadline } from '../deadline.ts';
 import type { Claim } from '../store/documents.ts';
-import {
-  type FlushAnswer,
-  flushPage,
-  type PageImage,
-  type Release,
-  removeLateTruths,
-} from '../store/ledger-pages.ts';
+import { type FlushAnswer, flushPage, type PageImage, removeLateTruths } from '../store/ledger-pages.ts';
 import { type HoldEnvironment, type Moment, momentOf } from './hold-environment.ts';
 
 const REPEAT_MS = 500;
@@ -40,8 +35,9 @@ export class PageFlusher {
 
   /** May a send start now? Not after `start of the last acknowledged flush + ttl − margin`, by either clock. */
   get trusted(): boolean {
-    const now = momentOf(this.#env.clock);
-    return now.monotonic < this.#trustedUntil.monotonic && now.wall < this.#trustedUntil.wall;
+    const { clock } = this.#env;
+    const until = this.#trustedUntil;
+    return clock.monotonic() < until.monotonic && clock.now().getTime() < until.wall;
   }
   /** A third of the claim's life has passed since the last flush began. */
   get renewalDue(): boolean {

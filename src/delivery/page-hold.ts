@@ -6,42 +6,34 @@
  * an open fate never exceed the places taken in the windows; once the claim is lost nothing is started or written, except
  * the truth about sends that had begun.
  */
-import { type LedgerPage, settledCount } from '../core/ledger-page.ts';
+
+import type { LedgerPage } from '../core/ledger-page.ts';
 import { applyOrder, type Order } from '../core/orders.ts';
-import { type Failure, recordOutcome, type SendOutcome, withdrawIntent } from '../core/outcome.ts';
-import { restMsOf } from '../core/rate.ts';
+import { recordOutcome, type SendOutcome } from '../core/outcome.ts';
+import { DEATHS_TO_PARK, decideRelease, type Release } from '../core/page-release.ts';
 import type { Recipient } from '../core/recipient.ts';
-import { roundUpDue } from '../core/retry.ts';
-import { applyLateTruths, type LateTruth, type ResendLimits } from '../core/settlement.ts';
-import type { DeliveryEvent } from '../events.ts';
-import type { LedgerPageDoc } from '../store/documents.ts';
+import type { ResendLimits } from '../core/settlement.ts';
+import type { Message } from '../messengers/messenger.ts';
+import { deliveriesOf } from './delivery-events.ts';
 import {
-  decodePage,
-  type FlushAnswer,
-  type PageImage,
-  type Release,
-  readPage,
-} from '../store/ledger-pages.ts';
-import { type HeldRun, type HoldEnvironment, type Moment, messageFor } from './hold-environment.ts';
+  type ClaimedPage,
+  type HeldRun,
+  type HoldEnvironment,
+  type Moment,
+  messageFor,
+} from './hold-environment.ts';
 import { LateTruthTeller, lateTruth } from './late-truths.ts';
 import type { MessengerLine } from './messenger-line.ts';
-import { PageFlusher } from './page-flusher.ts';
-import { Places } from './places.ts';
-import { RateShare } from './rate-share.ts';
+import { PageRecord } from './page-record.ts';
 import type { ZoneHours } from './send-hours.ts';
+import { SendQueue } from './send-queue.ts';
 import { Sends } from './sends.ts';
-import { Settling } from './settling.ts';
+import type { Settling } from './settling.ts';
 
 export type LetGoReason = 'turn' | 'stop' | 'pause' | 'window' | 'rate' | 'messenger' | 'no-messenger';
 export type HoldEnd = Release['status'] | 'lost';
 
-/** An outcome that no intent waits for may wait this long for company. */
-const LINGER_MS = 250;
 const NOBODY: ReadonlySet<number> = new Set();
-const DUE_STEP_MS = 5000;
-const DEATHS_TO_PARK = 3;
-/** Intents are written for sends that start within a second. */
-const TOKEN_NEAR_MS = 1000;
 
 export class PageHold {
   readonly pageId: string;
@@ -53,26 +45,15 @@ export class PageHold {
   readonly #line: MessengerLine | undefined;
   readonly #n: number;
   readonly #recipients: readonly Recipient[];
+  readonly #record: PageRecord;
   readonly #page: LedgerPage;
-  readonly #sends: Sends;
-  readonly #flusher: PageFlusher;
   readonly #settling: Settling;
+  readonly #sends: Sends;
   readonly #teller: LateTruthTeller;
-  readonly #places: Places | undefined;
-  readonly #rates: RateShare;
+  /** Undefined: this worker has no such messenger. */
+  readonly #next: SendQueue | undefined;
   readonly #hours: ZoneHours | undefined;
 
-  #orderNo: number;
-  #deaths: number;
-  /** Positions in the order in which they are to be sent. */
-  #queue: number[];
-  /** Intents acknowledged, hand-over not begun. */
-  #ready: number[] = [];
-  /** What is not yet acknowledged; the outcome where a send brought it. */
-  #unrecorded = new Map<number, SendOutcome | undefined>();
-  #dirtySince: number | undefined;
-  /** Late truths taken in that still stand in the document. */
-  #seenLate: LateTruth[] = [];
   #letGo: LetGoReason | undefined;
   #lost = false;
   /** Let go of, or being let go of: what comes now is told like the truth about a page of somebody else's. */
@@ -86,7 +67,7 @@ export class PageHold {
     env: HoldEnvironment,
     run: HeldRun,
     line: MessengerLine | undefined,
-    document: LedgerPageDoc & { claim: NonNullable<LedgerPageDoc['claim']> },
+    document: ClaimedPage,
     audience: { recipients: readonly Recipient[]; bytes: number; timezone?: string },
     claimedAt: Moment,
   ) {
@@ -99,17 +80,12 @@ export class PageHold {
     this.bytes = audience.bytes;
     this.heldSince = env.clock.monotonic();
     this.#recipients = audience.recipients;
-    this.#page = decodePage(document, audience.recipients.length);
-    this.#orderNo = document.orderNo;
-    this.#deaths = document.deaths;
-    this.#flusher = new PageFlusher(env, document._id, document.claim, claimedAt);
-    this.#settling = new Settling(env, this.#page, document.unsettled ?? []);
-    this.#teller = new LateTruthTeller(env, document._id);
-    this.#places = line === undefined ? undefined : new Places(run.window, line, this.#kick);
-    this.#rates = new RateShare(
-      [run.rate, line?.rate].filter((gate) => gate !== undefined),
-      this.#kick,
+    this.#record = new PageRecord(env, document, audience.recipients.length, claimedAt, (...what) =>
+      this.#recorded(...what),
     );
+    this.#page = this.#record.page;
+    this.#settling = this.#record.settling;
+    this.#teller = new LateTruthTeller(env, document._id);
     this.#hours = run.hours?.ofPage(audience.timezone);
     this.#sends = new Sends({
       messenger: line?.messenger ?? {
@@ -120,10 +96,8 @@ export class PageHold {
       onOutcome: (index, outcome, startedAt) => this.#take(index, outcome, startedAt),
       onLateAnswer: (index, attempt, outcome) => this.#takeLateAnswer(index, attempt, outcome),
     });
-    this.#takeInTruths(document.late ?? [], true);
-    this.#queue = this.#sendable();
+    this.#next = line && new SendQueue(run, line, this.#page, env.serverNow, this.#kick);
     if (line === undefined) this.#letGo = 'no-messenger';
-    else line.users += 1;
     if (!this.#isOpen) this.letGo('window');
   }
 
@@ -132,7 +106,7 @@ export class PageHold {
   }
   /** Recipients that wait for an intent. */
   get queued(): number {
-    return this.#letGo === undefined ? this.#queue.length : 0;
+    return this.#letGo === undefined ? (this.#next?.waiting ?? 0) : 0;
   }
   get lettingGo(): boolean {
     return this.#letGo !== undefined;
@@ -140,14 +114,13 @@ export class PageHold {
 
   /** How long the page can do nothing but wait for a token, ms; 0 while it can do something, or no longer sends. */
   get nextSendInMs(): number {
-    if (this.#letGo !== undefined || this.#queue.length === 0) return 0;
-    if (this.#ready.length > 0 || this.#sends.count > 0) return 0;
-    return this.#rates.nextAtMs() ?? 0;
+    if (this.#next === undefined || this.queued === 0) return 0;
+    return this.#next.ready + this.#sends.count > 0 ? 0 : this.#next.nextTokenInMs();
   }
 
   /** Until the next look it takes no place of its messenger from others. */
   countAsWaiting(): void {
-    if (this.#line !== undefined) this.#line.waiting += 1;
+    this.#next?.countAsWaiting();
   }
 
   /** Asks for the page to be given back: nothing more starts, what is in flight ends and is recorded. */
@@ -155,14 +128,14 @@ export class PageHold {
     // Whoever takes it next would have to count the wait of an earlier holder's sends anew: a turn can wait.
     if ((reason === 'turn' || reason === 'rate') && this.#page.count('unsettled') > 0) return;
     this.#letGo ??= reason;
-    this.#rates.stopWaiting();
+    this.#next?.stopWaiting();
     this.kick();
   }
 
   /** Gives up waiting for sends in flight. What became of them is found out by whoever takes the page over. */
   force(): void {
     this.#forced = true;
-    this.#flusher.force();
+    this.#record.force();
     this.#teller.silence();
     this.#sends.abort(new Error('the worker is stopping'));
     this.kick();
@@ -178,7 +151,7 @@ export class PageHold {
   tick(): void {
     this.#sends.expire();
     if (!this.#isOpen) this.letGo('window');
-    if (this.#sends.count > 0 && !this.#flusher.trusted) {
+    if (this.#sends.count > 0 && !this.#record.trusted) {
       this.#sends.abort(new Error('the hold on the page can no longer be trusted'));
     }
     if (this.#needsAttention()) this.kick();
@@ -199,276 +172,162 @@ export class PageHold {
       return await this.#afterLoss();
     } finally {
       this.#released = true;
-      this.#places?.giveUp();
-      this.#rates.giveUp();
-      for (const slots of [this.#run.sends, this.#line?.sends]) slots?.forget(this.#kick);
-      if (this.#line !== undefined) this.#line.users -= 1;
+      this.#next?.giveUp();
     }
   }
 
   async #step(): Promise<HoldEnd | undefined> {
     if (this.#settling.due) await this.#settle();
     this.#followOrders();
-    if (this.#letGo !== undefined || this.#blocked || this.#tokenIsGone) this.#withdrawReady();
-    const intents = this.#chooseIntents();
-    const release = intents.length === 0 ? this.#release() : undefined;
-    if (release !== undefined || intents.length > 0 || this.#mustFlush()) {
-      this.#released = release !== undefined;
-      const answer = await this.#flush(release);
-      this.#released = release !== undefined && answer === 'applied';
-      if (answer === 'lost') return this.#afterLoss();
-      if (answer === 'late-truth') await this.#readTruths();
-      else if (release !== undefined) return release.status;
-      else for (const index of intents) this.#ready.push(index);
-    }
-    this.#pump();
-    return undefined;
+    if (this.#letGo !== undefined || this.#next?.mustWithdraw === true) this.#withdrawReady();
+    const end = await this.#env.inTurn(() => this.#write());
+    if (end === 'lost') return this.#afterLoss();
+    if (end === undefined) this.#pump();
+    return end;
   }
 
-  // ---- what to send next --------------------------------------------------------------------------------------------
+  /** Records what is to be recorded, and new intents, in one update. */
+  async #write(): Promise<HoldEnd | undefined> {
+    if (this.#forced) return 'lost';
+    const intents = this.#maySend ? (this.#next?.choose() ?? []) : [];
+    const release = intents.length === 0 ? this.#release() : undefined;
+    if (release === undefined && intents.length === 0 && !this.#mustFlush()) return undefined;
+    this.#released = release !== undefined;
+    const answer = await this.#record.flush(release);
+    this.#released = release !== undefined && answer === 'applied';
+    if (answer === 'lost') return 'lost';
+    if (answer === 'late-truth') {
+      await this.#record.readTruths();
+      this.kick();
+    } else if (release !== undefined) return release.status;
+    else this.#next?.written(intents);
+    return undefined;
+  }
 
   /** Is it within the hours in which its recipients may be sent to? */
   get #isOpen(): boolean {
     return this.#hours?.isOpen(this.#env.serverNow().getTime()) ?? true;
   }
-
-  get #blocked(): boolean {
-    return (this.#line?.blockedForMs() ?? 0) > 0 || this.#rates.blockedForMs() > 0;
-  }
-
-  /** The token of an intent expired before its use, and the next one is not near: the intent must not wait for it. */
-  get #tokenIsGone(): boolean {
-    return this.#ready.length > 0 && (this.#rates.nextAtMs() ?? 0) > TOKEN_NEAR_MS;
-  }
-
-  #sendable(): number[] {
-    const now = this.#env.serverNow().getTime();
-    return this.#page
-      .indices('pending', 'retrying')
-      .filter((index) => (this.#page.detail(index)?.dueAt ?? 0) <= now);
-  }
-
-  /** New intents for this flush, as many as the windows allow. The place of a finished send goes straight to the next. */
-  #chooseIntents(): number[] {
-    const places = this.#places;
-    if (places === undefined || this.#letGo !== undefined || this.#blocked || !this.#isOpen) return [];
-    if (this.#deaths >= DEATHS_TO_PARK) return [];
-    if (this.#queue.length === 0 && this.#page.counts.retrying > 0) this.#queue = this.#sendable();
-    const batch = this.#batch();
-    if (this.#queue.length === 0 || this.#ready.length >= 2 * batch) return [];
-
-    const open = this.#page.count('sending');
-    const room = Math.min(this.#queue.length, places.room(open));
-    // A few at a time would cost a flush each; they can wait while enough are ready.
-    if (room < Math.min(batch, this.#queue.length) && this.#ready.length >= batch) return [];
-    const count = this.#withTokens(room);
-    if (count === 0) return [];
-    places.reserve(open + count);
-    this.#rates.reserve(count);
-    const now = this.#env.serverNow().getTime();
-    const chosen = this.#queue.splice(0, count);
-    for (const index of chosen) this.#page.begin(index, now);
-    return chosen;
-  }
-
-  /** Token first, then intent: for how many of these there are tokens. */
-  #withTokens(wanted: number): number {
-    if (!this.#rates.scarce) return wanted === 0 ? 0 : this.#rates.room(wanted);
-    // Where tokens come one by one, an intent must not wait for a slot: a crash at a slow rate leaves one unknown at most.
-    const slots = Math.min(this.#run.sends.free, this.#line?.sends.free ?? 0) - this.#ready.length;
-    const most = Math.min(wanted, slots);
-    return most > 0 ? this.#rates.room(most) : 0;
-  }
-
-  /** As many as are worth a flush of their own. */
-  #batch(): number {
-    const sends = Math.min(this.#run.sends.capacity, this.#line?.sends.capacity ?? 1);
-    return Math.max(1, Math.ceil(sends / 4));
+  /** May new intents be written? */
+  get #maySend(): boolean {
+    return this.#letGo === undefined && this.#record.deaths < DEATHS_TO_PARK && this.#isOpen;
   }
 
   #withdrawReady(): void {
-    if (this.#ready.length === 0) return;
-    const now = this.#env.serverNow().getTime();
-    for (const index of this.#ready) withdrawIntent(this.#page, index, now);
-    this.#queue = [...this.#ready, ...this.#queue];
-    this.#rates.release(this.#ready.length);
-    this.#ready = [];
-    this.#touch();
+    if (this.#next?.withdraw() === true) this.#record.touch();
   }
 
   /** How the page can be let go of now; undefined while something is still to be done with it. */
   #release(): Release | undefined {
-    const page = this.#page;
-    if (this.#ready.length > 0 || this.#sends.count > 0 || this.#settling.asking) return undefined;
-    if (this.#orderNo < this.#run.doc.orderNo || this.#seenLate.length > 0) return undefined;
-    if (settledCount(page.counts) === page.size) return { status: 'done' };
-    if (this.#deaths >= DEATHS_TO_PARK) return { status: 'parked' };
-    const waits = page.counts.sending > 0; // for the end of an earlier holder's sends
-    if (this.#letGo === undefined && (this.#queue.length > 0 || waits)) return undefined;
-    if (page.counts.pending > 0 || waits) return { status: 'pending' };
-    const now = this.#env.serverNow().getTime();
-    const due = Math.max(page.nextDueAt() ?? 0, now);
-    // A retry that falls due outside the window waits for it.
-    const startsAt = this.#hours?.openFrom(due) ?? due;
-    if (startsAt <= now) return { status: 'pending' };
-    return { status: 'waiting', dueAt: new Date(startsAt > due ? startsAt : roundUpDue(due, DUE_STEP_MS)) };
+    if ((this.#next?.ready ?? 0) + this.#sends.count > 0 || this.#settling.asking) return undefined;
+    if (this.#record.orderNo < this.#run.doc.orderNo || this.#record.hasTruths) return undefined;
+    return decideRelease(this.#page, {
+      deaths: this.#record.deaths,
+      queued: this.#next?.waiting ?? 0,
+      lettingGo: this.#letGo !== undefined,
+      now: this.#env.serverNow().getTime(),
+      openFrom: (at) => this.#hours?.openFrom(at) ?? at,
+    });
   }
 
   #mustFlush(): boolean {
-    if (this.#flusher.renewalDue || this.#seenLate.length > 0) return true;
-    if (!this.#flusher.trusted && this.#ready.length + this.#queue.length > 0) return true;
-    if (this.#dirtySince === undefined) return false;
-    if (this.#env.clock.monotonic() - this.#dirtySince >= LINGER_MS) return true;
-    return (
-      this.#places?.contended === true &&
-      (this.#unrecorded.size >= this.#batch() || this.#sends.count + this.#ready.length === 0)
-    );
+    if (this.#record.isDue) return true;
+    const { waiting = 0, ready = 0 } = this.#next ?? {};
+    if (!this.#record.trusted && ready + waiting > 0) return true;
+    if (!this.#record.isDirty || this.#next?.contended !== true) return false;
+    return this.#record.unrecorded >= this.#next.batch || this.#sends.count + ready === 0;
   }
 
   #needsAttention(): boolean {
-    if (this.#mustFlush() || this.#settling.due || this.#orderNo < this.#run.doc.orderNo) return true;
-    if (this.#line?.mayStart() !== true || (this.#rates.nextAtMs() ?? 0) > 0) return false; // a token wakes the page itself
-    return this.#ready.length > 0 || (this.#queue.length > 0 && this.#sends.count === 0);
+    if (this.#mustFlush() || this.#settling.due || this.#record.orderNo < this.#run.doc.orderNo) return true;
+    return this.#next?.couldGoOn(this.#sends.count) === true;
   }
 
   // ---- sending ------------------------------------------------------------------------------------------------------
 
   /** Starts ready recipients while there are places and the claim is trusted. */
   #pump(): void {
-    const line = this.#line;
-    const { sends, doc } = this.#run;
-    if (line === undefined || this.#lost || this.#forced) return;
-    let started = 0;
-    while (started < this.#ready.length && line.mayStart() && this.#flusher.trusted && this.#isOpen) {
-      if (sends.free === 0 || line.sends.free === 0) {
-        if (sends.free === 0) sends.waitForFree(this.#kick);
-        if (line.sends.free === 0) line.sends.waitForFree(this.#kick);
-        break;
-      }
-      const index = this.#ready[started] ?? -1;
-      const recipient = this.#recipients[index];
-      if (recipient === undefined) throw new RangeError(`page ${this.pageId} has no recipient ${index}`);
-      if (!this.#rates.tryStart()) break;
-      started += 1;
-      sends.take(1);
-      line.sends.take(1);
-      line.started();
-      this.#sends.start(
-        index,
-        messageFor(doc, recipient, this.#page.generation(index), this.#page.attempts(index)),
-      );
+    const next = this.#next;
+    if (next === undefined || this.#lost || this.#forced) return;
+    while (next.ready > 0 && this.#record.trusted && this.#isOpen) {
+      const index = next.start();
+      if (index === undefined) return;
+      this.#sends.start(index, this.#messageTo(index));
     }
-    if (started > 0) this.#ready.splice(0, started);
+  }
+
+  #messageTo(index: number): Message {
+    const recipient = this.#recipients[index];
+    if (recipient === undefined) throw new RangeError(`page ${this.pageId} has no recipient ${index}`);
+    return messageFor(this.#run, recipient, this.#page.generation(index), this.#page.attempts(index));
   }
 
   #take(index: number, outcome: SendOutcome, startedAt: number): void {
-    this.#run.sends.release(1);
-    this.#line?.sends.release(1);
-    this.#judgeMessenger(outcome, startedAt);
+    this.#next?.ended();
+    this.#line?.heard(outcome, startedAt);
     if (this.#lost) this.#tell(index, this.#page.attempts(index), outcome);
     else {
-      this.#record(index, outcome);
+      this.#judge(index, outcome);
       this.#pump();
     }
     this.kick();
   }
 
-  #judgeMessenger(outcome: SendOutcome, startedAt: number): void {
-    if (outcome.kind === 'provider') this.#restAfter(outcome, startedAt);
-    else if (outcome.kind === 'transient' || outcome.kind === 'unknown') this.#line?.answered();
-    else this.#line?.succeeded(); // it took the message, or had a verdict on this very recipient
-  }
-
-  /** This worker backs off by itself; where the provider asked for a rest, all servers do. */
-  #restAfter(outcome: Failure, startedAt: number): void {
-    const line = this.#line;
-    if (line === undefined) return;
-    line.failed(startedAt, outcome.retryAfterMs);
-    const restMs = restMsOf(outcome, line.blockedForMs());
-    if (restMs !== undefined) line.rate.slowDown(restMs);
-  }
-
-  #record(index: number, outcome: SendOutcome): void {
+  #judge(index: number, outcome: SendOutcome): void {
     const now = this.#env.serverNow().getTime();
     const { retry, onUnknown } = this.#run.doc.limits;
     const othersSucceeded = this.#line?.othersSucceeded ?? false;
-    const restMs = Math.max(this.#line?.blockedForMs() ?? 0, this.#rates.blockedForMs());
+    const restMs = this.#next?.blockedForMs() ?? 0;
     const rules = { retry, onUnknown, token: this.token, othersSucceeded, restMs, random: this.#env.random };
     const then = recordOutcome(this.#page, index, outcome, now, rules);
     if (then === 'unsettled') {
       this.#settling.add({ token: this.token, recipients: [index], waitMs: this.#env.claimMarginMs });
     }
-    this.#unrecorded.set(index, outcome);
-    this.#deaths = 0;
-    this.#touch();
+    this.#record.changed(index, outcome);
+    this.#record.deaths = 0;
     if (this.#cancel === undefined) return;
     applyOrder(this.#page, this.#n, this.#cancel, NOBODY); // nothing of a cancelled campaign is tried again
-    this.#queue = [];
+    this.#next?.clear();
   }
 
   /** The order that cancelled the campaign, once this page has followed it. */
   get #cancel(): Order | undefined {
-    return this.#run.doc.orders.find((order) => order.kind === 'cancel' && order.n <= this.#orderNo);
+    return this.#run.doc.orders.find((order) => order.kind === 'cancel' && order.n <= this.#record.orderNo);
   }
 
   /** A send that was given up answers after all. */
   #takeLateAnswer(index: number, attempt: number, outcome: SendOutcome): void {
     if (this.#lost || this.#released || this.#forced) return this.#tell(index, attempt, outcome);
     const truth = lateTruth(this.token, index, attempt, outcome, this.#env.serverNow().getTime());
-    if (truth !== undefined) this.#takeInTruths([truth], false);
-  }
-
-  // ---- doubt and orders ---------------------------------------------------------------------------------------------
-
-  #takeInTruths(truths: readonly LateTruth[], standing: boolean): void {
-    if (truths.length === 0) return;
-    if (applyLateTruths(this.#page, truths) > 0) {
-      for (const truth of truths) this.#unrecorded.set(truth.recipient, undefined);
-    }
-    if (standing) this.#seenLate.push(...truths);
-    this.#touch();
+    if (truth === undefined) return;
+    this.#record.takeInTruth(truth);
     this.kick();
   }
 
-  /** False: the database is away, try later. */
-  async #readTruths(): Promise<boolean> {
-    const found = await readPage(this.#env.store, this.pageId).catch(() => undefined);
-    if (found === undefined) return false;
-    const seen = new Set(this.#seenLate.map((truth) => `${truth.token} ${truth.recipient} ${truth.attempt}`));
-    const news = (found?.late ?? []).filter(
-      (truth) => !seen.has(`${truth.token} ${truth.recipient} ${truth.attempt}`),
-    );
-    this.#takeInTruths(news, true);
-    return true;
-  }
+  // ---- doubt and orders ---------------------------------------------------------------------------------------------
 
   /** Resends, asks or lets go of the recipients whose wait is over. */
   async #settle(): Promise<void> {
     if (this.#settling.dueWithWaiting) {
       if (this.#line === undefined) return; // for a worker that has the messenger
-      if (!(await this.#readTruths())) return;
+      if (!(await this.#record.readTruths())) return;
     }
     const now = this.#env.serverNow().getTime();
     const limits = this.#resendLimits();
     const { resend, reconcile, asked } = this.#settling.takeDue();
-    this.#queue.push(...this.#settling.resendAll(resend, now, limits));
-    for (const index of resend) this.#unrecorded.set(index, undefined);
-    this.#touch();
+    this.#next?.add(this.#settling.resendAll(resend, now, limits));
+    for (const index of resend) this.#record.changed(index);
+    this.#record.touch(); // or entries would stay in the document that need no settling any more
     if (reconcile.length === 0) return;
-    const messages = reconcile.flatMap((index) => {
-      const recipient = this.#recipients[index];
-      return recipient === undefined
-        ? []
-        : messageFor(this.#run.doc, recipient, this.#page.generation(index), this.#page.attempts(index));
-    });
+    const messages = reconcile.map((index) => this.#messageTo(index));
     this.#settling.ask(asked, this.#line?.messenger, messages, (answers) => {
       if (this.#lost || this.#forced) return;
       const answeredAt = this.#env.serverNow().getTime();
       for (const [position, index] of reconcile.entries()) {
-        if (this.#settling.reconcile(index, answers[position], answeredAt, limits)) this.#queue.push(index);
-        this.#unrecorded.set(index, undefined);
+        if (this.#settling.reconcile(index, answers[position], answeredAt, limits)) this.#next?.add([index]);
+        this.#record.changed(index);
       }
-      this.#touch();
+      this.#record.touch();
       this.kick();
     });
   }
@@ -480,80 +339,31 @@ export class PageHold {
   /** Applies the orders that the run has and this page has not. Durable with the next flush, together with their number. */
   #followOrders(): void {
     const { doc } = this.#run;
-    if (this.#orderNo >= doc.orderNo) return;
+    if (this.#record.orderNo >= doc.orderNo) return;
     this.#withdrawReady();
     const unsettled = this.#settling.recipients;
-    const missing = doc.orders.filter((order) => order.n > this.#orderNo).sort((a, b) => a.n - b.n);
+    const missing = doc.orders.filter((order) => order.n > this.#record.orderNo).sort((a, b) => a.n - b.n);
     for (const order of missing) {
       applyOrder(this.#page, this.#n, order, unsettled);
-      if (order.kind === 'release-parked') this.#deaths = 0;
+      if (order.kind === 'release-parked') this.#record.deaths = 0;
     }
-    this.#orderNo = doc.orderNo;
-    this.#queue = this.#sendable();
-    this.#dirtySince = Number.NEGATIVE_INFINITY; // at once
+    this.#record.orderNo = doc.orderNo;
+    this.#next?.refill();
+    this.#record.touchUrgently();
   }
 
-  // ---- writing ------------------------------------------------------------------------------------------------------
-
-  #touch(): void {
-    this.#dirtySince ??= this.#env.clock.monotonic();
-  }
-
-  async #flush(release: Release | undefined): Promise<FlushAnswer> {
-    const image: PageImage = {
-      columns: this.#page.columns(),
-      counts: { ...this.#page.counts },
-      details: this.#page.takeChangedDetails(),
-      unsettled: this.#settling.entries,
-      orderNo: this.#orderNo,
-      deaths: this.#deaths,
-    };
-    const sending = this.#page.count('sending');
-    const recording = this.#unrecorded;
-    const seenLate = this.#seenLate;
-    this.#unrecorded = new Map();
-    this.#seenLate = [];
-    this.#dirtySince = undefined;
-    const answer = await this.#flusher.flush(image, release, seenLate);
-    if (answer === 'applied') {
-      this.#places?.keep(sending);
-      this.#announce(recording.keys());
-      return answer;
-    }
-    this.#unrecorded = new Map([...recording, ...this.#unrecorded]);
-    this.#seenLate = [...seenLate, ...this.#seenLate];
-    for (const index of image.details.keys()) this.#page.keepChanged(index);
-    this.#touch();
-    return answer;
-  }
-
-  #announce(indices: Iterable<number>): void {
+  /** These are durable, and so many stand as `sending` in the document. */
+  #recorded(indices: Iterable<number>, sending: number): void {
+    this.#next?.keepPlaces(sending);
     if (!this.#env.wantsDeliveries()) return;
-    const deliveries: DeliveryEvent[] = [];
-    for (const index of indices) {
-      const recipient = this.#recipients[index];
-      const state = this.#page.state(index);
-      if (recipient === undefined || state === 'pending' || state === 'sending') continue;
-      const { providerId, code, reason, dueAt } = this.#page.detail(index) ?? {};
-      deliveries.push({
-        recipientId: recipient.id,
-        state,
-        attempts: this.#page.attempts(index),
-        at: new Date(this.#page.at(index)),
-        ...(providerId === undefined ? {} : { providerId }),
-        ...(code === undefined ? {} : { code }),
-        ...(reason === undefined ? {} : { reason }),
-        ...(dueAt === undefined || state !== 'retrying' ? {} : { dueAt: new Date(dueAt) }),
-      });
-    }
-    this.#env.onRecorded(this.#run.doc, deliveries);
+    this.#env.onRecorded(this.#run.doc, deliveriesOf(this.#page, this.#recipients, indices));
   }
 
   /** The claim is gone. Nothing starts; what is known, or becomes known, of sends that had begun is told as late truth. */
   async #afterLoss(): Promise<'lost'> {
     this.#lost = true;
-    this.#ready = [];
-    for (const [index, outcome] of this.#unrecorded) {
+    this.#next?.drop();
+    for (const [index, outcome] of this.#record.unrecordedOutcomes) {
       // A failure of the provider took its attempt back; that nothing left is not worth a guess at the number.
       if (outcome !== undefined && outcome.kind !== 'provider')
         this.#tell(index, this.#page.attempts(index), outcome);

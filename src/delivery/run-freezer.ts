@@ -11,6 +11,7 @@ import { Watch } from '../core/liveness.ts';
 import { describeError } from '../core/retry.ts';
 import { zoneOf } from '../core/send-window.ts';
 import { RECIPIENT_ZONE } from '../core/send-window-check.ts';
+import { inParallel } from '../in-parallel.ts';
 import type { Logger } from '../logger.ts';
 import {
   audienceZones,
@@ -29,6 +30,7 @@ import { keepLease } from './audience-lease.ts';
 import { type Frozen, freezeRows } from './freeze-audience.ts';
 
 const AT_ONCE = 2;
+const LISTS_AT_ONCE = 8;
 
 export interface RunFreezerOptions {
   readonly store: Store;
@@ -72,7 +74,7 @@ export class RunFreezer {
     if (this.#stopping) return;
     const { store, clock, sources } = this.#options;
     const lists = runs.filter((run) => 'audienceId' in run.audience);
-    for (const run of lists) await this.#alone(run, () => this.#adoptList(run));
+    await inParallel(lists, LISTS_AT_ONCE, (run) => this.#alone(run, () => this.#adoptList(run)));
 
     const own = runs.filter((run) => 'source' in run.audience && Object.hasOwn(sources, run.audience.source));
     const askedAt = clock.monotonic();

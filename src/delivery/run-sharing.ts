@@ -1,35 +1,30 @@
 /**
- * Whose turn it is. Once a second, and at once when something happens here, this worker looks at all campaigns with an open
- * run and shares the pages of those that send: by priority, then whoever was served longest ago. Invariant: no page is
- * worked on without a claim, and all pages held together stay within `maxPagesBytes` (at least one is held).
+ * Shares the work of all campaigns with an open run among the workers. Once a second, and at once when something happens
+ * here, this worker looks at them and claims pages of those that send, in their turns. Invariant: no page is worked on
+ * without a claim.
  */
 import { randomUUID } from 'node:crypto';
+import { orAtDeadline } from '../deadline.ts';
 import type { Messenger } from '../messengers/messenger.ts';
 import { readAudiencePage } from '../store/audiences.ts';
 import type { Claim, LedgerPageDoc, RunDoc } from '../store/documents.ts';
 import { type ClaimKind, claimPage } from '../store/ledger-pages.ts';
+import { HeldPages } from './held-pages.ts';
 import { type HeldRun, type HoldEnvironment, type Moment, momentOf } from './hold-environment.ts';
 import { MessengerLine, WINDOW_FACTOR } from './messenger-line.ts';
-import { hasHint, isClosed, isPageStep, type OpenRun, OpenRuns, sizeNow } from './open-runs.ts';
+import { hasHint, type OpenRun, OpenRuns, sizeNow } from './open-runs.ts';
 import { PageHold } from './page-hold.ts';
 import { RateGates } from './rate-gates.ts';
 import type { RunFreezer } from './run-freezer.ts';
 import type { RunStepsOptions } from './run-steps.ts';
 import { Slots } from './slots.ts';
+import { LONG_WAIT_MS, Turns } from './turns.ts';
 
 const CLAIMS_AT_ONCE = 8;
-const PAGES_PER_RUN = 8;
-const PAGES_FOR_ORDERS = 4;
 const TICK_MS = 100;
-/** A page is held this long at most; when others wait, this short. */
-const LONG_TURN_MS = 60_000;
-const SHORT_TURN_MS = 1_000;
-/** Whoever waits should have had a turn after about this time: the more wait, the shorter are the turns, down to a limit. */
-const ROUND_MS = 2_000;
-const SHORTEST_TURN_MS = 100;
+/** A page is held this long at most. */
+const LONGEST_TURN_MS = 60_000;
 const FORCED_STOP_MS = 2_000;
-/** A page that waits so long for its next token takes no place from others. */
-const LONG_WAIT_MS = 500;
 
 export interface RunSharingOptions {
   readonly env: HoldEnvironment;
@@ -48,14 +43,11 @@ export class RunSharing {
   readonly #lines = new Map<string, MessengerLine>();
   readonly #gates: RateGates;
   readonly #open: OpenRuns;
-  readonly #holds = new Set<PageHold>();
-  #heldBytes = 0;
-  #claiming = 0;
+  readonly #pages: HeldPages;
+  readonly #turns: Turns;
   #looking: Promise<void> | undefined;
   #lookAgain = false;
   #filling = false;
-  /** At the last look somebody who has no page found no place. */
-  #crowded = false;
   #started = false;
   #stopping = false;
   #failing = false;
@@ -66,6 +58,8 @@ export class RunSharing {
     this.#options = options;
     const { store, clock } = options.env;
     this.#gates = new RateGates(store, clock);
+    this.#pages = new HeldPages(clock);
+    this.#turns = new Turns({ ...options, pages: this.#pages, lineOf: (entry) => this.#lineOf(entry) });
     for (const [name, messenger] of Object.entries(options.messengers)) {
       const rate = this.#gates.ofMessenger(name, messenger.rate);
       this.#lines.set(name, new MessengerLine(name, messenger, clock, rate));
@@ -78,7 +72,7 @@ export class RunSharing {
   }
 
   get pagesHeld(): number {
-    return this.#holds.size;
+    return this.#pages.size;
   }
   /** Messengers that failed here and are not well again, and how long nothing is tried yet, ms. */
   get resting(): { messenger: string; forMs: number }[] {
@@ -87,7 +81,7 @@ export class RunSharing {
   }
   /** The claims that this process knows it holds: nobody here needs to watch them. */
   get ownTokens(): string[] {
-    return [...this.#holds].map((hold) => hold.token);
+    return [...this.#pages].map((hold) => hold.token);
   }
 
   start(): void {
@@ -103,11 +97,11 @@ export class RunSharing {
   /** Takes no more pages, lets sends end and gives the pages back; after `timeoutMs` what is left is abandoned. */
   async stop(timeoutMs: number): Promise<void> {
     this.#stopping = true;
-    for (const hold of this.#holds) hold.letGo('stop');
-    const settled = this.#holdsSettled();
-    if (!(await this.#within(settled, timeoutMs))) {
-      for (const hold of this.#holds) hold.force();
-      await this.#within(this.#holdsSettled(), FORCED_STOP_MS);
+    for (const hold of this.#pages) hold.letGo('stop');
+    const inTime = await this.#within(this.#pages.settled(), timeoutMs);
+    if (!inTime) {
+      this.force();
+      await this.#within(this.#pages.settled(), FORCED_STOP_MS);
     }
     await this.#within(this.#gates.close(), FORCED_STOP_MS);
     for (const cancel of this.#cancelTimers) cancel();
@@ -116,7 +110,7 @@ export class RunSharing {
 
   /** Abandons at once what is in flight. */
   force(): void {
-    for (const hold of this.#holds) hold.force();
+    for (const hold of this.#pages) hold.force();
   }
 
   /** Looks as soon as possible. Many calls are one look. */
@@ -127,7 +121,7 @@ export class RunSharing {
       return;
     }
     this.#looking = this.#open
-      .look()
+      .look(() => this.#fillSoon())
       .then(() => {
         this.#failing = false;
         this.#fillSoon();
@@ -148,19 +142,13 @@ export class RunSharing {
 
   /** Does this while it may end in a page to hold: a stop waits for it. Not begun any more once the worker stops. */
   async whileTaking(work: () => Promise<void>): Promise<void> {
-    if (this.#stopping) return;
-    this.#claiming += 1;
-    try {
-      await work();
-    } finally {
-      this.#claiming -= 1;
-    }
+    if (!this.#stopping) await this.#pages.whileTaking(work);
   }
 
   /** Works on a page that was taken over from a dead holder. */
   adopt(document: LedgerPageDoc, run: RunDoc, audience: HeldAudience, claimedAt: Moment): void {
     const open = this.#open.entries.get(run._id);
-    const crowded = open === undefined || open.step !== 'send' || !this.#hasRoom(open);
+    const crowded = open === undefined || open.step !== 'send' || !this.#turns.hasRoom(open);
     this.#hold(document, open?.run === undefined ? run : open, audience, claimedAt, crowded);
   }
 
@@ -168,44 +156,6 @@ export class RunSharing {
 
   #lineOf(entry: OpenRun): MessengerLine | undefined {
     return this.#lines.get(entry.run?.messenger ?? '');
-  }
-
-  #wants(entry: OpenRun): boolean {
-    if (!isPageStep(entry.step) || !hasHint(entry)) return false;
-    const pages = entry.holds.size + entry.claiming;
-    if (!this.#maySend(entry)) return entry.hints.behind && pages < PAGES_FOR_ORDERS;
-    if (pages >= PAGES_PER_RUN) return false;
-    let queued = entry.claiming * this.#options.pageSize;
-    for (const hold of entry.holds) queued += hold.queued;
-    return queued < WINDOW_FACTOR * (entry.run?.limits.concurrency ?? 1) * 2;
-  }
-
-  /** Or are pages of it claimed only to apply orders: it is paused, or outside its window, or waits for its messenger? */
-  #maySend(entry: OpenRun): boolean {
-    if (entry.step !== 'send' || isClosed(entry, this.#options.env.serverNow())) return false;
-    const line = this.#lineOf(entry);
-    if (line !== undefined && (line.blockedForMs() > 0 || (line.sick && line.users > 0))) return false;
-    return !this.#waitsForToken(entry, line);
-  }
-
-  /**
-   * The next token is so far away that a page would only be held for nothing. Half the time after which it is given back,
-   * so that pages do not come and go; looked at again with every poll.
-   */
-  #waitsForToken({ held }: OpenRun, line: MessengerLine | undefined): boolean {
-    if (line !== undefined && line.rate.blockedForMs() > 0) return true;
-    const nextInMs = Math.max(held?.rate?.nextAtMs() ?? 0, line?.rate.nextAtMs() ?? 0);
-    return nextInMs > this.#options.env.claimTtlMs / 2;
-  }
-
-  #hasRoom(entry: OpenRun): boolean {
-    if (this.#holds.size === 0 && this.#claiming === 0) return true;
-    if (this.#heldBytes * (1 + this.#claiming / Math.max(1, this.#holds.size)) >= this.#options.maxPagesBytes)
-      return false;
-    const line = this.#lineOf(entry);
-    if (line === undefined || entry.step !== 'send') return true;
-    // Claims under way count: or one place that comes free would go to everybody at once, whatever the priority.
-    return line.users - line.waiting + line.claiming < Math.max(2, line.sends.capacity);
   }
 
   #fillSoon(): void {
@@ -219,74 +169,46 @@ export class RunSharing {
 
   #fill(): void {
     if (this.#stopping) return;
-    const waiting = [...this.#open.entries.values()]
-      .filter((entry) => this.#wants(entry))
-      .sort((a, b) => b.campaign.priority - a.campaign.priority || a.lastServed - b.lastServed);
-    const shareMs = (ROUND_MS * this.#holds.size) / Math.max(1, waiting.length);
-    const turnMs = Math.min(SHORT_TURN_MS, Math.max(SHORTEST_TURN_MS, shareMs));
-    let asked = 0;
-    this.#crowded = false;
-    for (const entry of waiting) {
-      if (this.#claiming >= CLAIMS_AT_ONCE || asked >= CLAIMS_AT_ONCE) return;
-      if (this.#hasRoom(entry)) void this.#claim(entry);
-      else if (entry.holds.size === 0) {
-        this.#crowded = true;
-        this.#makeRoom(entry, turnMs);
-        asked += 1;
-      }
-    }
+    this.#turns.giveOut(this.#open.entries.values(), (entry) => {
+      if (this.#pages.taking >= CLAIMS_AT_ONCE) return false;
+      void this.#pages.whileTaking(() => this.#claim(entry)).then((answered) => answered && this.#fillSoon());
+      return true;
+    });
   }
 
-  /** Asks the page that has been held longest to make room, of a campaign that is not more important or only waits. */
-  #makeRoom(entry: OpenRun, turnMs: number): void {
-    const now = this.#options.env.clock.monotonic();
-    let oldest: PageHold | undefined;
-    for (const other of this.#open.entries.values()) {
-      const less = other.campaign.priority < entry.campaign.priority;
-      if (other === entry) continue;
-      const more = other.campaign.priority > entry.campaign.priority;
-      for (const hold of other.holds) {
-        if (more && hold.nextSendInMs <= LONG_WAIT_MS) continue;
-        if (hold.lettingGo || (!less && now - hold.heldSince < turnMs)) continue;
-        if (oldest === undefined || hold.heldSince < oldest.heldSince) oldest = hold;
-      }
-    }
-    oldest?.letGo('turn');
-  }
-
-  async #claim(entry: OpenRun): Promise<void> {
+  /** False: MongoDB did not answer, and nothing more is tried until the next look. */
+  async #claim(entry: OpenRun): Promise<boolean> {
     const { env } = this.#options;
     const { run } = entry;
-    if (run === undefined) return;
+    if (run === undefined) return true;
     const line = entry.step === 'send' ? this.#lineOf(entry) : undefined;
     entry.claiming += 1;
-    this.#claiming += 1;
     if (line !== undefined) line.claiming += 1;
     entry.lastServed = env.clock.monotonic();
     try {
       const claimedAt = momentOf(env.clock);
       const page = await this.#claimOne(entry);
-      if (page === null) return;
+      if (page === null) return true;
       const audience = await readAudiencePage(env.store, run.audienceId ?? '', page.n);
       if (audience === null) throw new Error(`audience page ${page.n} of run ${run._id} is missing`);
       this.#hold(page, entry, audience, claimedAt, false);
+      return true;
     } catch (error) {
       env.logger.warn({ error, run: run._id }, 'a page could not be claimed; trying again');
-      return; // its claim, if it came about, is watched like a stranger's
+      return false; // its claim, if it came about, is watched like a stranger's
     } finally {
       entry.claiming -= 1;
-      this.#claiming -= 1;
       if (line !== undefined) line.claiming -= 1;
     }
-    this.#fillSoon();
-    if (!hasHint(entry) && entry.holds.size === 0) this.nudge();
   }
 
   async #claimOne(entry: OpenRun): Promise<LedgerPageDoc | null> {
     const { env } = this.#options;
     const size = sizeNow(entry, env.serverNow());
     if (size === undefined) return null;
-    const kinds: readonly ClaimKind[] = this.#maySend(entry) ? ['due', 'behind', 'pending'] : ['behind'];
+    const kinds: readonly ClaimKind[] = this.#turns.maySend(entry)
+      ? ['due', 'behind', 'pending']
+      : ['behind'];
     for (const kind of kinds) {
       if (!entry.hints[kind]) continue;
       const page = await claimPage(env.store, size, kind, this.newClaim(), env.serverNow());
@@ -325,21 +247,18 @@ export class RunSharing {
       audience,
       claimedAt,
     );
-    this.#holds.add(hold);
-    this.#heldBytes += hold.bytes;
+    this.#pages.add(hold);
     entry?.holds.add(hold);
     if (this.#stopping) hold.letGo('stop');
     else if (entry === undefined || entry.step !== 'send') hold.letGo('pause');
     else if (crowded) hold.letGo('turn');
     void hold.work().then((end) => {
-      this.#holds.delete(hold);
-      this.#heldBytes -= hold.bytes;
+      this.#pages.remove(hold);
       entry?.holds.delete(hold);
       if (entry?.holds.size === 0) {
         entry.inspectedAt = Number.NEGATIVE_INFINITY;
         void held.rate?.giveBack();
       }
-      this.#holdEnded?.();
       if (end === 'pending' && entry !== undefined) entry.hints.pending = true;
       if (end === 'parked') void this.#options.onParked(held.doc, page.n);
       if (entry !== undefined && entry.holds.size === 0 && !hasHint(entry)) this.nudge();
@@ -349,11 +268,16 @@ export class RunSharing {
 
   #heldRun(run: RunDoc, entry: OpenRun | undefined): HeldRun {
     const { concurrency, rate } = run.limits;
+    const campaignId = run.campaignId.toHexString();
     return {
       doc: run,
+      about: {
+        campaign: Object.freeze({ id: campaignId, name: run.name }),
+        run: Object.freeze({ id: run._id, occurrence: run.occurrence }),
+      },
       sends: new Slots(concurrency),
       window: new Slots(concurrency * WINDOW_FACTOR),
-      rate: entry && this.#gates.ofCampaign(run.campaignId.toHexString(), rate),
+      rate: entry && this.#gates.ofCampaign(campaignId, rate),
       hours: entry?.hours,
     };
   }
@@ -388,14 +312,14 @@ export class RunSharing {
   #tick(): void {
     const now = this.#options.env.clock.monotonic();
     for (const line of this.#lines.values()) line.waiting = 0;
-    for (const hold of this.#holds) {
+    for (const hold of this.#pages) {
       hold.tick();
-      if (now - hold.heldSince > LONG_TURN_MS) hold.letGo('turn');
+      if (now - hold.heldSince > LONGEST_TURN_MS) hold.letGo('turn');
       const waitMs = hold.nextSendInMs;
       if (waitMs > this.#options.env.claimTtlMs) hold.letGo('rate');
       else if (waitMs > LONG_WAIT_MS) hold.countAsWaiting();
     }
-    if (this.#crowded) this.#fillSoon(); // somebody's turn may be over
+    if (this.#turns.crowded) this.#fillSoon(); // somebody's turn may be over
     for (const line of this.#lines.values()) {
       const blockedForMs = Math.max(line.blockedForMs(), line.rate.blockedForMs());
       if (blockedForMs <= this.#options.env.claimTtlMs) continue;
@@ -406,40 +330,17 @@ export class RunSharing {
   }
 
   #every(ms: number, run: () => void): void {
-    let cancelled = false;
-    let cancel = (): void => undefined;
-    const next = (): void => {
-      cancel = this.#options.env.clock.schedule(ms, () => {
-        if (cancelled) return;
-        run();
-        next();
-      });
-    };
-    next();
-    this.#cancelTimers.push(() => {
-      cancelled = true;
-      cancel();
+    const { clock } = this.#options.env;
+    let cancel = clock.schedule(ms, function again() {
+      cancel = clock.schedule(ms, again);
+      run();
     });
+    this.#cancelTimers.push(() => cancel());
   }
 
-  #holdEnded: (() => void) | undefined;
-  async #holdsSettled(): Promise<void> {
-    while (this.#holds.size > 0 || this.#claiming > 0) {
-      await new Promise<void>((resolve) => {
-        this.#holdEnded = resolve;
-        this.#options.env.clock.schedule(TICK_MS, resolve);
-      });
-    }
-  }
-
-  async #within(work: Promise<void>, ms: number): Promise<boolean> {
-    let cancel = (): void => undefined;
-    const late = new Promise<boolean>((resolve) => {
-      cancel = this.#options.env.clock.schedule(ms, () => resolve(false));
-    });
-    const inTime = await Promise.race([work.then(() => true), late]);
-    cancel();
-    return inTime;
+  #within(work: Promise<void>, ms: number): Promise<boolean> {
+    const done = work.then(() => true);
+    return orAtDeadline(done, ms, this.#options.env.clock, () => false);
   }
 }
 

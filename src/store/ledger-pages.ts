@@ -12,6 +12,7 @@ import {
   emptyCounts,
   LedgerPage,
 } from '../core/ledger-page.ts';
+import type { Release } from '../core/page-release.ts';
 import type { LateTruth, Unsettled } from '../core/settlement.ts';
 import { type Claim, type LedgerPageDoc, type PageStatus, pageIdOf, SCHEMA_VERSION } from './documents.ts';
 import { insertMissing, MAJORITY, type Store, ZONE_INDEX } from './store.ts';
@@ -107,11 +108,6 @@ export interface PageImage {
   readonly orderNo: number;
   readonly deaths: number;
 }
-
-/** How a holder lets go of a page. */
-export type Release =
-  | { readonly status: 'pending' | 'parked' | 'done' }
-  | { readonly status: 'waiting'; readonly dueAt: Date };
 
 export interface Flush {
   readonly pageId: string;

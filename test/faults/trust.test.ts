@@ -1,5 +1,6 @@
 /** How long a holder may trust its claim when the answer to a write was lost. */
 import type { Db } from 'mongodb';
+import pLimit from 'p-limit';
 import { expect, inject, it, onTestFinished } from 'vitest';
 import type { Clock } from '../../src/clock.ts';
 import { LedgerPage } from '../../src/core/ledger-page.ts';
@@ -50,6 +51,7 @@ function environment(store: Store, clock: Clock): HoldEnvironment {
     claimTtlMs: TTL_MS,
     claimMarginMs: MARGIN_MS,
     sendTimeoutMs: 1_000,
+    inTurn: pLimit(1),
     stopped: () => false,
     onRecorded: () => undefined,
     wantsDeliveries: () => false,

@@ -1,0 +1,43 @@
+/**
+ * How a holder lets go of a page that has nothing in flight: done, parked, waiting for a retry, or free for anybody. Pure:
+ * the holder writes it together with the last outcomes.
+ */
+import { type LedgerPage, settledCount } from './ledger-page.ts';
+import { roundUpDue } from './retry.ts';
+
+export type Release =
+  | { readonly status: 'pending' | 'parked' | 'done' }
+  | { readonly status: 'waiting'; readonly dueAt: Date };
+
+export interface HoldSituation {
+  /** Holders that died in a row while they had something of this page in flight. */
+  readonly deaths: number;
+  /** Recipients that may be sent to now. */
+  readonly queued: number;
+  readonly lettingGo: boolean;
+  /** Server time, ms since the epoch. */
+  readonly now: number;
+  /** When the page's window is open next, from this instant on; it may be open then. */
+  readonly openFrom: (at: number) => number;
+}
+
+/** A page whose holders died so often in a row is put aside: something on it may be what kills them. */
+export const DEATHS_TO_PARK = 3;
+const DUE_STEP_MS = 5000;
+
+/** Undefined while something is still to be done with the page. */
+export function decideRelease(
+  page: LedgerPage,
+  { deaths, queued, lettingGo, now, openFrom }: HoldSituation,
+): Release | undefined {
+  if (settledCount(page.counts) === page.size) return { status: 'done' };
+  if (deaths >= DEATHS_TO_PARK) return { status: 'parked' };
+  const waitsForEarlierSends = page.counts.sending > 0;
+  if (!lettingGo && (queued > 0 || waitsForEarlierSends)) return undefined;
+  if (page.counts.pending > 0 || waitsForEarlierSends) return { status: 'pending' };
+  const due = Math.max(page.nextDueAt() ?? 0, now);
+  // A retry that falls due outside the window waits for it.
+  const startsAt = openFrom(due);
+  if (startsAt <= now) return { status: 'pending' };
+  return { status: 'waiting', dueAt: new Date(startsAt > due ? startsAt : roundUpDue(due, DUE_STEP_MS)) };
+}
