@@ -4,7 +4,7 @@
  */
 
 import { z } from 'zod';
-import { expected as expectation } from './core/expectation.ts';
+import { expectation } from './core/expectation.ts';
 import type { Problem } from './errors.ts';
 import { suggest } from './suggestion.ts';
 

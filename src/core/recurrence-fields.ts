@@ -3,7 +3,7 @@
  * problem under the field's full path and answers `undefined`.
  */
 import { DateTime } from 'luxon';
-import { expected, type InputProblem } from './expectation.ts';
+import { expectation, type Problem } from './expectation.ts';
 import { isPlainObject } from './plain-data.ts';
 import { LAST_INSTANT_MS, WEEKDAYS, type Weekday } from './recurrence-rule.ts';
 
@@ -37,11 +37,11 @@ const ENDS_WITH_OFFSET = /T.*(?:Z|[+-]\d{2}(?::?\d{2})?)$/i;
 
 /** Reads the fields of one object and gathers what is wrong with them. */
 export class FieldReader {
-  readonly problems: InputProblem[];
+  readonly problems: Problem[];
   readonly #path: string;
   readonly #fields: Readonly<Record<string, unknown>>;
 
-  private constructor(path: string, fields: Readonly<Record<string, unknown>>, problems: InputProblem[]) {
+  private constructor(path: string, fields: Readonly<Record<string, unknown>>, problems: Problem[]) {
     this.#path = path;
     this.#fields = fields;
     this.problems = problems;
@@ -52,10 +52,10 @@ export class FieldReader {
     value: unknown,
     path: string,
     known: readonly string[],
-    problems: InputProblem[],
+    problems: Problem[],
   ): FieldReader | undefined {
     if (!isPlainObject(value)) {
-      problems.push({ path, message: expected(path, `an object with ${known.join(', ')}`, value) });
+      problems.push({ path, message: expectation(path, `an object with ${known.join(', ')}`, value) });
       return undefined;
     }
     const reader = new FieldReader(path, value, problems);
@@ -79,7 +79,7 @@ export class FieldReader {
 
   /** Notes that a field is not what it should be. */
   refuse(key: string, what: string): undefined {
-    return this.note(key, expected(this.pathOf(key), what, this.#fields[key]));
+    return this.note(key, expectation(this.pathOf(key), what, this.#fields[key]));
   }
 
   note(key: string, message: string): undefined {
@@ -123,7 +123,7 @@ export class FieldReader {
     for (const [index, date] of value.entries()) {
       if (typeof date === 'string' && isDate(date)) continue;
       const path = `${this.pathOf(key)}.${index}`;
-      this.problems.push({ path, message: expected(path, 'an existing date `yyyy-MM-dd`', date) });
+      this.problems.push({ path, message: expectation(path, 'an existing date `yyyy-MM-dd`', date) });
       return undefined;
     }
     return [...new Set<string>(value)].sort();

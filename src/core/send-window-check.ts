@@ -3,7 +3,8 @@
  * plain data with every default filled in, can be stored as it is, and opens again and again.
  */
 
-import { isPlainObject, kindOf } from './plain-data.ts';
+import { expectation, type Problem } from './expectation.ts';
+import { isPlainObject } from './plain-data.ts';
 import { isTimeZone } from './recipient.ts';
 import type { Weekday } from './recurrence-rule.ts';
 
@@ -50,15 +51,9 @@ export interface SendWindow {
   readonly holidays: readonly string[];
 }
 
-/** One wrong field, with its full path and what was expected and came. */
-export interface SendWindowProblem {
-  readonly path: string;
-  readonly message: string;
-}
-
 export type CheckedSendWindow =
   | { readonly window: SendWindow; readonly problems?: undefined }
-  | { readonly problems: readonly SendWindowProblem[]; readonly window?: undefined };
+  | { readonly problems: readonly Problem[]; readonly window?: undefined };
 
 /** Value of `timezone` for each recipient's own zone. */
 export const RECIPIENT_ZONE = 'recipient';
@@ -82,7 +77,7 @@ export function checkSendWindow(input: unknown, path = 'window'): CheckedSendWin
       problems: [{ path, message: expectation(path, 'an object with from, to and timezone', input) }],
     };
   }
-  const problems: SendWindowProblem[] = [];
+  const problems: Problem[] = [];
   const expect = (fits: boolean, field: string, what: string, value: unknown): void => {
     if (fits) return;
     const full = `${path}.${field}`;
@@ -162,18 +157,4 @@ function isDate(value: unknown): boolean {
   // 30 February is parsed as 2 March, or not at all.
   const parsed = new Date(`${value}T00:00:00Z`);
   return !Number.isNaN(parsed.getTime()) && parsed.toISOString().startsWith(value);
-}
-
-function expectation(path: string, what: string, value: unknown): string {
-  return `Expected \`${path}\` to be ${what}, got ${got(value)}`;
-}
-
-function got(value: unknown): string {
-  if (value === undefined) return 'nothing';
-  if (typeof value === 'number' || typeof value === 'boolean') return `\`${value}\` (${typeof value})`;
-  if (typeof value === 'string') {
-    return value.length <= 80 ? `\`${value}\` (string)` : `a string of ${value.length} characters`;
-  }
-  if (Array.isArray(value)) return value.length === 0 ? 'an empty array' : `an array of ${value.length}`;
-  return kindOf(value);
 }

@@ -72,7 +72,7 @@ describe('one problem, its path and a part of its words', () => {
     [{ daily: { at: '9:00' } }, 'recurrence.daily.at', 'got `9:00` (string)'],
     [{ daily: { at: '24:00' } }, 'recurrence.daily.at', 'got `24:00` (string)'],
     [{ weekly: { at: '09:00' } }, 'recurrence.weekly.on', 'a list of sunday, monday'],
-    [{ weekly: { on: [], at: '09:00' } }, 'recurrence.weekly.on', 'got an array'],
+    [{ weekly: { on: [], at: '09:00' } }, 'recurrence.weekly.on', 'got an empty array'],
     [{ weekly: { on: ['Monday'], at: '09:00' } }, 'recurrence.weekly.on', 'got an array'],
     [{ monthly: { on: 0, at: '09:00' } }, 'recurrence.monthly.on', 'a day from 1 to 31, `last`'],
     [{ monthly: { on: 32, at: '09:00' } }, 'recurrence.monthly.on', 'got `32` (number)'],
