@@ -16,8 +16,8 @@ import {
   type MonthDay,
   type Recurrence,
   type RecurrencePattern,
-  WEEKDAYS,
 } from './recurrence-rule.ts';
+import { WEEKDAYS } from './weekdays.ts';
 
 export type CheckedRecurrence =
   | { readonly rule: Recurrence; readonly problems?: undefined }

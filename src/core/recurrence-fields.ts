@@ -5,7 +5,8 @@
 import { DateTime } from 'luxon';
 import { expectation, type Problem } from './expectation.ts';
 import { isPlainObject } from './plain-data.ts';
-import { LAST_INSTANT_MS, WEEKDAYS, type Weekday } from './recurrence-rule.ts';
+import { LAST_INSTANT_MS } from './recurrence-rule.ts';
+import { WEEKDAYS, type Weekday } from './weekdays.ts';
 
 /** Words of other schedulers, and ours for them. */
 const OTHER_WORDS: Readonly<Record<string, string>> = {
@@ -106,7 +107,7 @@ export class FieldReader {
     return this.refuse(key, 'a time of day `HH:mm` or `HH:mm:ss`, such as `09:00`');
   }
 
-  /** In the order of the week from Sunday, each once. */
+  /** In the order of the week, each once. */
   weekdays(key: string): readonly Weekday[] | undefined {
     const value = this.value(key);
     if (Array.isArray(value) && value.length > 0 && value.every((day) => WEEKDAYS.includes(day))) {

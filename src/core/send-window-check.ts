@@ -6,17 +6,7 @@
 import { expectation, type Problem } from './expectation.ts';
 import { isPlainObject } from './plain-data.ts';
 import { isTimeZone } from './recipient.ts';
-import type { Weekday } from './recurrence-rule.ts';
-
-export const WEEKDAYS = [
-  'monday',
-  'tuesday',
-  'wednesday',
-  'thursday',
-  'friday',
-  'saturday',
-  'sunday',
-] as const satisfies readonly Weekday[];
+import { WEEKDAYS, type Weekday } from './weekdays.ts';
 
 /** When messages may leave, as people give it. */
 export interface SendWindowInput {

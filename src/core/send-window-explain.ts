@@ -6,8 +6,9 @@
 
 import { DateTime } from 'luxon';
 import { intervals, zoneOf } from './send-window.ts';
-import { RECIPIENT_ZONE, type SendWindow, WEEKDAYS } from './send-window-check.ts';
+import { RECIPIENT_ZONE, type SendWindow } from './send-window-check.ts';
 import { FORECAST_DAYS, forecast, type ProjectedEnd, type RecipientsLeft } from './send-window-forecast.ts';
+import { WEEKDAYS } from './weekdays.ts';
 
 export interface ExplainOptions {
   /** The instant from which on it is explained. */

@@ -71,7 +71,7 @@ describe('one problem, its path and a part of its words', () => {
     ],
     [{ daily: { at: '9:00' } }, 'recurrence.daily.at', 'got `9:00` (string)'],
     [{ daily: { at: '24:00' } }, 'recurrence.daily.at', 'got `24:00` (string)'],
-    [{ weekly: { at: '09:00' } }, 'recurrence.weekly.on', 'a list of sunday, monday'],
+    [{ weekly: { at: '09:00' } }, 'recurrence.weekly.on', 'a list of monday, tuesday'],
     [{ weekly: { on: [], at: '09:00' } }, 'recurrence.weekly.on', 'got an empty array'],
     [{ weekly: { on: ['Monday'], at: '09:00' } }, 'recurrence.weekly.on', 'got an array'],
     [{ monthly: { on: 0, at: '09:00' } }, 'recurrence.monthly.on', 'a day from 1 to 31, `last`'],
@@ -81,7 +81,7 @@ describe('one problem, its path and a part of its words', () => {
       'recurrence.monthly.on.nth',
       'from 1 to 5, or -1',
     ],
-    [{ monthly: { on: { nth: 1 }, at: '09:00' } }, 'recurrence.monthly.on.weekday', 'one of sunday'],
+    [{ monthly: { on: { nth: 1 }, at: '09:00' } }, 'recurrence.monthly.on.weekday', 'one of monday'],
     // the rest
     [{ ...daily, timezone: 'Mars/Olympus' }, 'recurrence.timezone', 'an IANA time zone'],
     [{ ...daily, timezone: '+02:00' }, 'recurrence.timezone', 'got `+02:00` (string)'],

@@ -1,7 +1,8 @@
 /** Which send windows are accepted, and what is said about the others. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { checkSendWindow, MAX_HOLIDAYS, WEEKDAYS } from '../../src/core/send-window-check.ts';
+import { checkSendWindow, MAX_HOLIDAYS } from '../../src/core/send-window-check.ts';
+import { WEEKDAYS } from '../../src/core/weekdays.ts';
 
 const GOOD = { from: '09:00', to: '17:30', timezone: 'Europe/Paris' };
 
