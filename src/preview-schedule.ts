@@ -1,11 +1,12 @@
 /** A rule before anybody relies on it: what it says, and when it would occur. Reads and writes nothing. */
+
+import { type InstantInput, instantOf, instantProblem } from './core/instant.ts';
 import { preview } from './core/recurrence.ts';
 import { checkRecurrence } from './core/recurrence-check.ts';
 import type { RecurrenceInput } from './core/recurrence-rule.ts';
 import { describe } from './core/recurrence-words.ts';
 import { type Problem, ValidationError } from './errors.ts';
 import { expectation, unknownKey } from './input-checks.ts';
-import { type InstantInput, instantOf, instantProblem } from './send-time.ts';
 
 const MAX_PREVIEWED = 100;
 const KEYS = ['recurrence', 'count', 'from'];

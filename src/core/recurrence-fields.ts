@@ -2,8 +2,8 @@
  * Reads single fields of a recurrence rule. Invariant: a reader never throws; it answers with the value, or notes the
  * problem under the field's full path and answers `undefined`.
  */
-import { DateTime } from 'luxon';
 import { expectation, type Problem } from './expectation.ts';
+import { dateProblems, type InstantInput, instantOf, instantProblem } from './instant.ts';
 import { isPlainObject } from './plain-data.ts';
 import { LAST_INSTANT_MS } from './recurrence-rule.ts';
 import { WEEKDAYS, type Weekday } from './weekdays.ts';
@@ -31,10 +31,6 @@ const OTHER_WORDS: Readonly<Record<string, string>> = {
   days: 'weekdays',
   time: 'at',
 };
-
-const INSTANT =
-  'a Date, a luxon DateTime or an ISO string with offset such as `2026-03-01T09:00:00+01:00`, from 1970 to 2999';
-const ENDS_WITH_OFFSET = /T.*(?:Z|[+-]\d{2}(?::?\d{2})?)$/i;
 
 /** Reads the fields of one object and gathers what is wrong with them. */
 export class FieldReader {
@@ -116,25 +112,22 @@ export class FieldReader {
     return this.refuse(key, `a list of ${WEEKDAYS.join(', ')}`);
   }
 
-  /** `yyyy-MM-dd`, sorted, each once. */
+  /** `YYYY-MM-DD`, sorted, each once. */
   dates(key: string, most: number): readonly string[] | undefined {
     const value = this.value(key);
-    const what = `a list of at most ${most} dates \`yyyy-MM-dd\``;
-    if (!Array.isArray(value) || value.length > most) return this.refuse(key, what);
-    for (const [index, date] of value.entries()) {
-      if (typeof date === 'string' && isDate(date)) continue;
-      const path = `${this.pathOf(key)}.${index}`;
-      this.problems.push({ path, message: expectation(path, 'an existing date `yyyy-MM-dd`', date) });
-      return undefined;
-    }
-    return [...new Set<string>(value)].sort();
+    const problems = dateProblems(this.pathOf(key), value, most);
+    if (problems.length === 0) return [...new Set(value as string[])].sort();
+    this.problems.push(...problems);
+    return undefined;
   }
 
   instant(key: string): Date | undefined {
     const value = this.value(key);
-    const atMs = instantMs(value);
-    if (atMs !== undefined && atMs >= 0 && atMs <= LAST_INSTANT_MS) return new Date(atMs);
-    return this.refuse(key, INSTANT);
+    const problem = instantProblem(value, this.pathOf(key));
+    if (problem !== undefined) return this.note(key, problem);
+    const atMs = instantOf(value as InstantInput);
+    if (atMs >= 0 && atMs <= LAST_INSTANT_MS) return new Date(atMs);
+    return this.refuse(key, 'an instant from 1970 to 2999');
   }
 
   #unknown(key: string, known: readonly string[]): void {
@@ -143,16 +136,4 @@ export class FieldReader {
     const hint = meant === undefined ? `. Known keys: ${known.join(', ')}` : `. Did you mean \`${meant}\`?`;
     this.note(key, `Unknown key \`${this.pathOf(key)}\`${hint}`);
   }
-}
-
-function instantMs(value: unknown): number | undefined {
-  if (value instanceof Date) return value.getTime();
-  if (DateTime.isDateTime(value)) return value.toMillis();
-  if (typeof value !== 'string' || !ENDS_WITH_OFFSET.test(value)) return undefined;
-  return DateTime.fromISO(value).toMillis();
-}
-
-/** 2026-02-30 is not one. */
-function isDate(text: string): boolean {
-  return /^\d{4}-\d{2}-\d{2}$/.test(text) && DateTime.fromISO(text, { zone: 'utc' }).isValid;
 }

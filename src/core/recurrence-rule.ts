@@ -53,7 +53,7 @@ export interface RecurrenceInput {
   /** Runs after which the rule ends, 1 to 1000000; occurrences left out do not count. Default: no limit. */
   readonly maxRuns?: number | undefined;
   /**
-   * Days on which nothing occurs, on the wall clock of `timezone`: at most 1000 dates `yyyy-MM-dd`, and weekdays. The day
+   * Days on which nothing occurs, on the wall clock of `timezone`: at most 1000 dates `YYYY-MM-DD`, and weekdays. The day
    * on which an occurrence really falls counts, after a skipped hour has moved it.
    */
   readonly exclude?:

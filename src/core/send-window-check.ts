@@ -4,6 +4,7 @@
  */
 
 import { expectation, type Problem } from './expectation.ts';
+import { dateProblems } from './instant.ts';
 import { isPlainObject } from './plain-data.ts';
 import { isTimeZone } from './recipient.ts';
 import { WEEKDAYS, type Weekday } from './weekdays.ts';
@@ -91,7 +92,7 @@ export function checkSendWindow(input: unknown, path = 'window'): CheckedSendWin
     const what = `left out unless \`timezone\` is \`${RECIPIENT_ZONE}\``;
     expect(fallbackTimezone === undefined, 'fallbackTimezone', what, fallbackTimezone);
   }
-  checkHolidays(holidays, expect);
+  problems.push(...dateProblems(`${path}.holidays`, holidays, MAX_HOLIDAYS));
   for (const key of Object.keys(input)) {
     if (KEYS.includes(key)) continue;
     const full = `${path}.${key.slice(0, 80)}`;
@@ -125,26 +126,10 @@ function checkDays(days: unknown, expect: Expect): void {
   }
 }
 
-function checkHolidays(holidays: unknown, expect: Expect): void {
-  const fits = Array.isArray(holidays) && holidays.length <= MAX_HOLIDAYS;
-  expect(fits, 'holidays', `an array of at most ${MAX_HOLIDAYS} dates`, holidays);
-  if (!fits) return;
-  for (const [index, date] of holidays.entries()) {
-    expect(isDate(date), `holidays[${index}]`, 'a date of the calendar as `YYYY-MM-DD`', date);
-  }
-}
-
 function isTime(value: unknown): boolean {
   return typeof value === 'string' && TIME.test(value);
 }
 
 function isZone(value: unknown): boolean {
   return typeof value === 'string' && isTimeZone(value);
-}
-
-function isDate(value: unknown): boolean {
-  if (typeof value !== 'string' || !/^\d{4}-\d{2}-\d{2}$/.test(value)) return false;
-  // 30 February is parsed as 2 March, or not at all.
-  const parsed = new Date(`${value}T00:00:00Z`);
-  return !Number.isNaN(parsed.getTime()) && parsed.toISOString().startsWith(value);
 }

@@ -96,8 +96,16 @@ describe('one problem, its path and a part of its words', () => {
     ],
     [{ ...daily, maxRuns: 0 }, 'recurrence.maxRuns', 'an integer from 1 to 1000000, got `0` (number)'],
     [{ ...daily, exclude: ['2026-12-25'] }, 'recurrence.exclude', 'got an array'],
-    [{ ...daily, exclude: { dates: ['2026-02-30'] } }, 'recurrence.exclude.dates.0', 'an existing date'],
-    [{ ...daily, exclude: { dates: ['25.12.2026'] } }, 'recurrence.exclude.dates.0', 'an existing date'],
+    [
+      { ...daily, exclude: { dates: ['2026-02-30'] } },
+      'recurrence.exclude.dates[0]',
+      'a date of the calendar',
+    ],
+    [
+      { ...daily, exclude: { dates: ['25.12.2026'] } },
+      'recurrence.exclude.dates[0]',
+      'a date of the calendar',
+    ],
     [{ ...daily, exclude: { dates: '2026-12-25' } }, 'recurrence.exclude.dates', 'a list of at most 1000'],
     [{ ...daily, jitterMs: -1 }, 'recurrence.jitterMs', 'an integer from 0 to 86400000'],
     [{ ...daily, dst: { gap: 'jump' } }, 'recurrence.dst.gap', 'one of shift, skip, got `jump` (string)'],
@@ -125,7 +133,7 @@ test('all problems at once', () => {
     'recurrence.start',
     'recurrence.timezone',
     'recurrence.maxRuns',
-    'recurrence.exclude.dates.0',
+    'recurrence.exclude.dates[0]',
   ]);
 });
 
