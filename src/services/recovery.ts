@@ -4,7 +4,6 @@
  * or two passes at once, do no harm. A full pass is done once for the cluster; who asks meanwhile gets its report.
  */
 import { randomUUID } from 'node:crypto';
-import { hostname } from 'node:os';
 import type { ObjectId } from 'mongodb';
 import type { Clock } from '../clock.ts';
 import { decideRecovery, type Holders, isHealthy, type RecoveryDecision } from '../core/recovery.ts';
@@ -12,7 +11,7 @@ import { mergeAllUnheld } from '../delivery/late-truths.ts';
 import { CampaignSchedulerError } from '../errors.ts';
 import type { EventBus } from '../events.ts';
 import type { Logger } from '../logger.ts';
-import { processInfo } from '../process-info.ts';
+import { hasEnded } from '../process-info.ts';
 import { type AlarmEntry, type AlarmState, alarmOf } from '../queue/alarm.ts';
 import type { Alarms } from '../queue/alarms.ts';
 import {
@@ -174,10 +173,7 @@ async function readHolders(
   atBoot = false,
 ): Promise<Holders> {
   const workers = await liveWorkers(store, heartbeatMs * 3);
-  const alive = workers.filter((worker) => {
-    if (worker._id === workerId || worker.host !== hostname()) return true;
-    return processInfo(worker.pid)?.startedAt === worker.processStartedAt;
-  });
+  const alive = workers.filter((worker) => !hasEnded(worker));
   const ids = new Set([workerId, ...alive.map((worker) => worker._id)]);
   const holders = [...ids].filter((id) => !atBoot || id !== workerId);
   return { workers: ids, runs: await heldRuns(store, holders) };
