@@ -21,12 +21,13 @@ import {
 } from './deliveries.ts';
 import { type Audit, auditRun, readProgress } from './delivery/books.ts';
 import { type Problem, ValidationError } from './errors.ts';
+import { findCampaign } from './existing-campaign.ts';
 import { explainCampaign } from './explain.ts';
-import { expectation } from './input-checks.ts';
+import { expectation, integerProblems } from './input-checks.ts';
 import type { Content } from './messengers/messenger.ts';
 import { type CampaignUpdate, manualRun, pastRuns, updateOf } from './recurring.ts';
 import { freezingAttempts } from './store/audiences.ts';
-import { listCampaigns, newId, parseId, readCampaign } from './store/campaigns.ts';
+import { listCampaigns, newId, parseId } from './store/campaigns.ts';
 import type { CampaignDoc, JournalDoc, RunReport } from './store/documents.ts';
 import { refreshRuns, resetFreezing } from './store/runs.ts';
 
@@ -90,9 +91,8 @@ export class Campaigns {
   }
 
   async find(id: string): Promise<Campaign | null> {
-    const objectId = parseId(id);
-    const found = objectId === undefined ? null : await readCampaign(this.#options.store, objectId);
-    return found === null || found.schemaVersion === undefined ? null : viewOf(found);
+    const found = await findCampaign(this.#options.store, id);
+    return found === null ? null : viewOf(found);
   }
 
   /**
@@ -118,7 +118,7 @@ export class Campaigns {
       problems.push({ path: 'name', message: expectation('name', 'text', name) });
     if (after !== undefined && position === undefined)
       problems.push({ path: 'after', message: expectation('after', 'the id of a campaign', after) });
-    problems.push(...limitProblems(limit));
+    problems.push(...integerProblems('limit', limit, 1, MAX_LISTED));
     if (problems.length > 0)
       throw new ValidationError('invalid_options', 'Campaigns cannot be listed', problems);
     const found = await listCampaigns(
@@ -261,7 +261,7 @@ export class Campaigns {
     const { as } = options;
     if (as !== 'sent' && as !== 'failed' && as !== 'resend') {
       throw new ValidationError('invalid_options', 'Unknown recipients cannot be resolved', [
-        { path: 'as', message: `Expected \`as\` to be one of sent, failed, resend, got \`${String(as)}\`` },
+        { path: 'as', message: expectation('as', 'one of sent, failed, resend', as) },
       ]);
     }
     const targets = await this.#changes.targets(id, options.recipients, options);
@@ -311,7 +311,7 @@ export class Campaigns {
     id: string,
     limit = MAX_LISTED,
   ): Promise<Pick<JournalDoc, 'at' | 'kind' | 'runId' | 'detail' | 'workerId'>[]> {
-    const problems = limitProblems(limit);
+    const problems = integerProblems('limit', limit, 1, MAX_LISTED);
     if (problems.length > 0)
       throw new ValidationError('invalid_options', 'The journal cannot be read', problems);
     return this.#options.journal.read((await this.#changes.existing(id))._id, limit);
@@ -337,12 +337,6 @@ export class Campaigns {
       ]);
     return new Date(instantOf(input));
   }
-}
-
-function limitProblems(limit: unknown): Problem[] {
-  const right = Number.isInteger(limit) && Number(limit) >= 1 && Number(limit) <= MAX_LISTED;
-  if (right) return [];
-  return [{ path: 'limit', message: expectation('limit', `an integer from 1 to ${MAX_LISTED}`, limit) }];
 }
 
 const ref = (campaign: CampaignDoc) => ({ id: campaign._id.toHexString(), name: campaign.name });

@@ -4,11 +4,11 @@
  */
 
 import { z } from 'zod';
-import { expectation } from './core/expectation.ts';
+import { expectation, integerProblems } from './core/expectation.ts';
 import type { Problem } from './errors.ts';
 import { suggest } from './suggestion.ts';
 
-export { expectation };
+export { expectation, integerProblems };
 
 /** For schemas: the message is made when the full path is known. */
 export function expecting(what: string): { error: (issue: z.core.$ZodRawIssue) => string } {

@@ -2,7 +2,7 @@
  * Reads single fields of a recurrence rule. Invariant: a reader never throws; it answers with the value, or notes the
  * problem under the field's full path and answers `undefined`.
  */
-import { expectation, type Problem } from './expectation.ts';
+import { expectation, integerProblems, type Problem } from './expectation.ts';
 import { dateProblems, type InstantInput, instantOf, instantProblem } from './instant.ts';
 import { isPlainObject } from './plain-data.ts';
 import { LAST_INSTANT_MS } from './recurrence-rule.ts';
@@ -86,9 +86,10 @@ export class FieldReader {
 
   integer(key: string, least: number, most: number): number | undefined {
     const value = this.value(key);
-    if (typeof value === 'number' && Number.isSafeInteger(value) && value >= least && value <= most)
-      return value;
-    return this.refuse(key, `an integer from ${least} to ${most}`);
+    const problems = integerProblems(this.pathOf(key), value, least, most);
+    if (problems.length === 0) return value as number;
+    this.problems.push(...problems);
+    return undefined;
   }
 
   oneOf<const T extends string>(key: string, values: readonly T[]): T | undefined {

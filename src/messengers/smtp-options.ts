@@ -5,7 +5,7 @@
 
 import { domainToASCII } from 'node:url';
 import { type Problem, ValidationError } from '../errors.ts';
-import { expectation } from '../input-checks.ts';
+import { expectation, integerProblems } from '../input-checks.ts';
 import { suggestionSentence } from '../suggestion.ts';
 import type { SmtpServer } from './smtp-connection.ts';
 import { bareAddress } from './smtp-mime.ts';
@@ -60,9 +60,7 @@ export function resolveSmtpOptions(options: SmtpMessengerOptions): ResolvedSmtpO
   };
   const integer = (path: 'connections' | 'timeoutMs', least: number, most: number, standard: number) => {
     const value = options[path] ?? standard;
-    if (!Number.isInteger(value) || value < least || value > most) {
-      problem(path, expectation(path, `an integer from ${least} to ${most}`, value));
-    }
+    problems.push(...integerProblems(path, value, least, most));
     return value;
   };
 
