@@ -15,13 +15,8 @@ import { roundUpDue } from '../core/retry.ts';
 import { applyLateTruths, type LateTruth, type ResendLimits } from '../core/settlement.ts';
 import type { DeliveryEvent } from '../events.ts';
 import type { LedgerPageDoc } from '../store/documents.ts';
-import {
-  decodePage,
-  type FlushAnswer,
-  type PageImage,
-  type Release,
-  readPage,
-} from '../store/ledger-pages.ts';
+import type { FlushAnswer, PageImage, Release } from '../store/ledger-flushes.ts';
+import { decodePage, readPage } from '../store/ledger-pages.ts';
 import { type HeldRun, type HoldEnvironment, type Moment, messageFor } from './hold-environment.ts';
 import { LateTruthTeller, lateTruth } from './late-truths.ts';
 import type { MessengerLine } from './messenger-line.ts';

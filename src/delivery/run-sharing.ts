@@ -7,7 +7,7 @@ import { randomUUID } from 'node:crypto';
 import type { Messenger } from '../messengers/messenger.ts';
 import { readAudiencePage } from '../store/audiences.ts';
 import type { Claim, LedgerPageDoc, RunDoc } from '../store/documents.ts';
-import { type ClaimKind, claimPage } from '../store/ledger-pages.ts';
+import { type ClaimKind, claimPage } from '../store/ledger-claims.ts';
 import { type HeldRun, type HoldEnvironment, type Moment, momentOf } from './hold-environment.ts';
 import { MessengerLine, WINDOW_FACTOR } from './messenger-line.ts';
 import { hasHint, isClosed, isPageStep, type OpenRun, OpenRuns, sizeNow } from './open-runs.ts';

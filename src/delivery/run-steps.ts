@@ -10,7 +10,7 @@ import type { Logger } from '../logger.ts';
 import { closeRunOnCampaign, type OpenCampaign, readCampaign } from '../store/campaigns.ts';
 import type { OpenRunRef, RunDoc, RunReport, StatusReason } from '../store/documents.ts';
 import type { Journal } from '../store/journal.ts';
-import { skipOrder } from '../store/ledger-pages.ts';
+import { skipOrder } from '../store/ledger-claims.ts';
 import { copyOrder, insertRun, newRun } from '../store/runs.ts';
 import type { Store } from '../store/store.ts';
 import { closeRun, ordersBehind, recountReport } from './closing.ts';

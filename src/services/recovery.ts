@@ -26,7 +26,7 @@ import {
 } from '../store/campaigns.ts';
 import type { Journal, JournalEntry } from '../store/journal.ts';
 import { readLease, releaseLease, takeLease } from '../store/leases.ts';
-import { heldRuns } from '../store/ledger-pages.ts';
+import { heldRuns } from '../store/ledger-claims.ts';
 import type { Store } from '../store/store.ts';
 import { liveWorkers } from '../store/workers.ts';
 import { createDuty, type Duty } from './duty.ts';
