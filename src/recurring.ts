@@ -13,7 +13,7 @@ import type { Recurrence } from './core/recurrence-rule.ts';
 import { ValidationError } from './errors.ts';
 import { expectation } from './input-checks.ts';
 import type { Messenger } from './messengers/messenger.ts';
-import type { CampaignChange } from './store/campaigns.ts';
+import type { CampaignChange } from './store/campaign-transitions.ts';
 import { type CampaignDoc, type OpenRunRef, runIdOf } from './store/documents.ts';
 
 /** Runs that one call may ask for: the campaign's document holds them until they have ended. */

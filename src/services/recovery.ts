@@ -19,11 +19,10 @@ import {
   hasObjectId,
   headBatches,
   headsAfter,
-  isForeign,
-  isNewer,
   readHeadsById,
   setAgendaJobIds,
-} from '../store/campaigns.ts';
+} from '../store/campaign-heads.ts';
+import { isForeign, isNewer } from '../store/campaigns.ts';
 import type { Journal, JournalEntry } from '../store/journal.ts';
 import { readLease, releaseLease, takeLease } from '../store/leases.ts';
 import { heldRuns } from '../store/ledger-claims.ts';
