@@ -46,6 +46,6 @@ export type {
 export type { SchedulePreview, SchedulePreviewInput } from './preview-schedule.ts';
 export type { CampaignUpdate } from './recurring.ts';
 export { type CampaignScheduler, startCampaignScheduler } from './scheduler.ts';
-export type { RecoveredCampaign, RecoveryReport, SkippedCampaign } from './services/recovery.ts';
+export type { RecoveredCampaign, RecoveryReport, SkippedCampaign } from './services/recovery-pass.ts';
 export type { RunReport, StatusReason } from './store/documents.ts';
 export type { CampaignOverview, Why } from './why.ts';
