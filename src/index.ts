@@ -2,6 +2,7 @@
 export type { AudienceOfSource } from './audience-input.ts';
 export type { By, OfRun } from './campaign-changes.ts';
 export type { CampaignInput, RetryInput } from './campaign-input.ts';
+export type { CampaignFilter } from './campaign-list.ts';
 export type { Campaign } from './campaign-view.ts';
 export type { Campaigns, Progress, ResolveUnknownOptions, RetryFailedOptions } from './campaigns.ts';
 export { type Clock, systemClock } from './clock.ts';
