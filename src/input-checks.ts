@@ -4,7 +4,7 @@
  */
 
 import { z } from 'zod';
-import { expectation, integerProblems } from './core/expectation.ts';
+import { expectation, integerProblems, unknownKeyMessage } from './core/expectation.ts';
 import type { Problem } from './errors.ts';
 import { suggest } from './suggestion.ts';
 
@@ -82,6 +82,5 @@ export function problemsOf(
 
 /** ``Unknown key `pagesize`. Did you mean `pageSize`?`` */
 export function unknownKey(key: string, full: string, known: readonly string[]): string {
-  const best = suggest(key, known);
-  return `Unknown key \`${full}\`${best === undefined ? `. Known keys: ${known.join(', ')}` : `. Did you mean \`${best}\`?`}`;
+  return unknownKeyMessage(full, known, suggest(key, known));
 }

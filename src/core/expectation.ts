@@ -23,6 +23,12 @@ export function exactlyOne(path: string, known: readonly string[], given: readon
   return `Expected \`${path}\` to have exactly one of ${known.join(', ')}, got ${got}`;
 }
 
+/** ``Unknown key `recurrence.tz`. Did you mean `timezone`?``; `meant`: the key that was meant, where that is known. */
+export function unknownKeyMessage(full: string, known: readonly string[], meant?: string): string {
+  const hint = meant === undefined ? `Known keys: ${known.join(', ')}` : `Did you mean \`${meant}\`?`;
+  return `Unknown key \`${full}\`. ${hint}`;
+}
+
 /** A wrong value for a message. */
 export function shown(value: unknown): string {
   if (value === undefined) return 'nothing';

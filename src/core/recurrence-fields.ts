@@ -2,7 +2,7 @@
  * Reads single fields of a recurrence rule. Invariant: a reader never throws; it answers with the value, or notes the
  * problem under the field's full path and answers `undefined`.
  */
-import { expectation, integerProblems, type Problem } from './expectation.ts';
+import { expectation, integerProblems, type Problem, unknownKeyMessage } from './expectation.ts';
 import { dateProblems, type InstantInput, instantOf, instantProblem } from './instant.ts';
 import { isPlainObject } from './plain-data.ts';
 import { LAST_INSTANT_MS } from './recurrence-rule.ts';
@@ -134,7 +134,6 @@ export class FieldReader {
   #unknown(key: string, known: readonly string[]): void {
     const plain = key.toLowerCase().replace(/[-_]/g, '');
     const meant = known.find((name) => name.toLowerCase() === plain || name === OTHER_WORDS[plain]);
-    const hint = meant === undefined ? `. Known keys: ${known.join(', ')}` : `. Did you mean \`${meant}\`?`;
-    this.note(key, `Unknown key \`${this.pathOf(key)}\`${hint}`);
+    this.note(key, unknownKeyMessage(this.pathOf(key), known, meant));
   }
 }

@@ -3,6 +3,7 @@
  * as the cron expression; it never says something that is only nearly true.
  */
 import { DateTime } from 'luxon';
+import { capital, listed } from './plain-english.ts';
 import type { MonthDay, Recurrence } from './recurrence-rule.ts';
 import { cronNumberOf, WEEKDAYS, type Weekday, weekdayOfCron } from './weekdays.ts';
 
@@ -208,13 +209,4 @@ function ordinal(day: number): string {
   const teen = day >= 11 && day <= 13;
   const ending = teen ? 'th' : (['th', 'st', 'nd', 'rd'][day % 10] ?? 'th');
   return `${day}${ending}`;
-}
-
-function listed(items: readonly string[]): string {
-  if (items.length < 2) return items.join('');
-  return `${items.slice(0, -1).join(', ')} and ${items.at(-1)}`;
-}
-
-function capital(word: string): string {
-  return word.charAt(0).toUpperCase() + word.slice(1);
 }

@@ -3,7 +3,7 @@
  * plain data with every default filled in, can be stored as it is, and opens again and again.
  */
 
-import { expectation, type Problem } from './expectation.ts';
+import { expectation, type Problem, unknownKeyMessage } from './expectation.ts';
 import { dateProblems } from './instant.ts';
 import { isPlainObject } from './plain-data.ts';
 import { isTimeZone } from './recipient.ts';
@@ -96,7 +96,7 @@ export function checkSendWindow(input: unknown, path = 'window'): CheckedSendWin
   for (const key of Object.keys(input)) {
     if (KEYS.includes(key)) continue;
     const full = `${path}.${key.slice(0, 80)}`;
-    problems.push({ path: full, message: `Unknown key \`${full}\`. Known keys: ${KEYS.join(', ')}` });
+    problems.push({ path: full, message: unknownKeyMessage(full, KEYS) });
   }
   if (problems.length > 0) return { problems };
 
