@@ -9,18 +9,15 @@ import type { CreationOptions } from './create-campaign.ts';
 import { ONCE } from './delivery/open-run.ts';
 import { CampaignSchedulerError, ValidationError } from './errors.ts';
 import type { EventBus } from './events.ts';
+import { existingCampaign } from './existing-campaign.ts';
+import { expectation } from './input-checks.ts';
 import type { Logger } from './logger.ts';
 import { alarmOf } from './queue/alarm.ts';
 import type { Alarms } from './queue/alarms.ts';
 import { locateRecipients } from './store/audiences.ts';
-import {
-  type CampaignChange,
-  changeCampaign,
-  isNewer,
-  parseId,
-  readCampaign,
-  setAgendaJobIds,
-} from './store/campaigns.ts';
+import { setAgendaJobIds } from './store/campaign-heads.ts';
+import { type CampaignChange, changeCampaign } from './store/campaign-transitions.ts';
+import { isNewer } from './store/campaigns.ts';
 import type { CampaignDoc, RunDoc, StatusReason } from './store/documents.ts';
 import type { Journal } from './store/journal.ts';
 import { copyOrder, findRun, latestRuns, readRun } from './store/runs.ts';
@@ -58,12 +55,8 @@ export class CampaignChanges {
     this.#options = options;
   }
 
-  async existing(id: string): Promise<CampaignDoc> {
-    const objectId = parseId(id);
-    const found = objectId === undefined ? null : await readCampaign(this.#options.store, objectId);
-    if (found === null || found.schemaVersion === undefined)
-      throw new CampaignSchedulerError('not_found', `There is no campaign \`${String(id).slice(0, 100)}\`.`);
-    return found;
+  existing(id: string): Promise<CampaignDoc> {
+    return existingCampaign(this.#options.store, id);
   }
 
   /** The run of an occurrence; of a recurring campaign the open one, else the latest, where none is named. */
@@ -215,7 +208,7 @@ export class CampaignChanges {
         { path: 'recipients', message },
       ]);
     if (!Array.isArray(recipients) || recipients.length === 0 || recipients.length > MAX_NAMED) {
-      throw problem(`Expected \`recipients\` to be a list of 1 to ${MAX_NAMED} ids`);
+      throw problem(expectation('recipients', `a list of 1 to ${MAX_NAMED} ids`, recipients));
     }
     const run = await this.run(await this.existing(id), occurrence);
     if (run?.audienceId === undefined)

@@ -7,6 +7,7 @@
 import { z } from 'zod';
 import { type AudienceOfSource, audienceProblem, isOfSource } from './audience-input.ts';
 import type { AudienceRows } from './config.ts';
+import { type InstantInput, instantOf, instantProblem } from './core/instant.ts';
 import { ON_TIME_MS } from './core/misfire.ts';
 import { copyPlain, isPlainObject } from './core/plain-data.ts';
 import { checkRate, type Rate } from './core/rate.ts';
@@ -18,7 +19,6 @@ import type { OnUnknown } from './core/settlement.ts';
 import { type Problem, ValidationError } from './errors.ts';
 import { expectation, expecting, flag, integer, problemsOf, unobjectionable } from './input-checks.ts';
 import type { Content, Messenger } from './messengers/messenger.ts';
-import { type InstantInput, instantOf, instantProblem } from './send-time.ts';
 import type { RunLimits } from './store/documents.ts';
 import { suggestionSentence } from './suggestion.ts';
 

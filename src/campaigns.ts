@@ -5,9 +5,10 @@
 
 import { type By, CampaignChanges, type CampaignsOptions, type OfRun, refusal } from './campaign-changes.ts';
 import type { CampaignInput } from './campaign-input.ts';
+import { type CampaignFilter, listedCampaigns } from './campaign-list.ts';
 import type { Campaign } from './campaign-view.ts';
 import { viewOf } from './campaign-view.ts';
-import { CAMPAIGN_STATUSES, type CampaignStatus } from './core/campaign-machine.ts';
+import { type InstantInput, instantOf, instantProblem } from './core/instant.ts';
 import type { Counts } from './core/ledger-page.ts';
 import type { Resolution } from './core/orders.ts';
 import { checkContent, createCampaign } from './create-campaign.ts';
@@ -19,14 +20,14 @@ import {
   listDeliveries,
 } from './deliveries.ts';
 import { type Audit, auditRun, readProgress } from './delivery/books.ts';
-import { type Problem, ValidationError } from './errors.ts';
+import { ValidationError } from './errors.ts';
+import { findCampaign } from './existing-campaign.ts';
 import { explainCampaign } from './explain.ts';
-import { expectation } from './input-checks.ts';
+import { expectation, integerProblems } from './input-checks.ts';
 import type { Content } from './messengers/messenger.ts';
 import { type CampaignUpdate, manualRun, pastRuns, updateOf } from './recurring.ts';
-import { type InstantInput, instantOf, instantProblem } from './send-time.ts';
 import { freezingAttempts } from './store/audiences.ts';
-import { listCampaigns, newId, parseId, readCampaign } from './store/campaigns.ts';
+import { newId } from './store/campaigns.ts';
 import type { CampaignDoc, JournalDoc, RunReport } from './store/documents.ts';
 import { refreshRuns, resetFreezing } from './store/runs.ts';
 
@@ -90,9 +91,8 @@ export class Campaigns {
   }
 
   async find(id: string): Promise<Campaign | null> {
-    const objectId = parseId(id);
-    const found = objectId === undefined ? null : await readCampaign(this.#options.store, objectId);
-    return found === null || found.schemaVersion === undefined ? null : viewOf(found);
+    const found = await findCampaign(this.#options.store, id);
+    return found === null ? null : viewOf(found);
   }
 
   /**
@@ -103,34 +103,9 @@ export class Campaigns {
     return explainCampaign(this.#options, await this.#changes.existing(id));
   }
 
-  /** Campaigns in the order of creation. `after`: the id of the last one of the answer before. `limit` 1 to 1000, default 100. */
-  async list(
-    filter: { status?: CampaignStatus; name?: string; after?: string; limit?: number } = {},
-  ): Promise<Campaign[]> {
-    const { status, name, after, limit = 100 } = filter;
-    const position = after === undefined ? undefined : parseId(String(after));
-    const problems: Problem[] = [];
-    if (status !== undefined && !CAMPAIGN_STATUSES.includes(status)) {
-      const message = expectation('status', `one of ${CAMPAIGN_STATUSES.join(', ')}`, status);
-      problems.push({ path: 'status', message });
-    }
-    if (name !== undefined && typeof name !== 'string')
-      problems.push({ path: 'name', message: expectation('name', 'text', name) });
-    if (after !== undefined && position === undefined)
-      problems.push({ path: 'after', message: expectation('after', 'the id of a campaign', after) });
-    problems.push(...limitProblems(limit));
-    if (problems.length > 0)
-      throw new ValidationError('invalid_options', 'Campaigns cannot be listed', problems);
-    const found = await listCampaigns(
-      this.#options.store,
-      {
-        ...(status === undefined ? {} : { status }),
-        ...(name === undefined ? {} : { name }),
-        ...(position === undefined ? {} : { after: position }),
-      },
-      limit,
-    );
-    return found.map(viewOf);
+  /** Campaigns in the order of creation. @throws ValidationError `invalid_options`. */
+  async list(filter: CampaignFilter = {}): Promise<Campaign[]> {
+    return listedCampaigns(this.#options.store, filter);
   }
 
   /** Takes a draft into the schedule. Default time: its own, else now. */
@@ -261,7 +236,7 @@ export class Campaigns {
     const { as } = options;
     if (as !== 'sent' && as !== 'failed' && as !== 'resend') {
       throw new ValidationError('invalid_options', 'Unknown recipients cannot be resolved', [
-        { path: 'as', message: `Expected \`as\` to be one of sent, failed, resend, got \`${String(as)}\`` },
+        { path: 'as', message: expectation('as', 'one of sent, failed, resend', as) },
       ]);
     }
     const targets = await this.#changes.targets(id, options.recipients, options);
@@ -311,7 +286,7 @@ export class Campaigns {
     id: string,
     limit = MAX_LISTED,
   ): Promise<Pick<JournalDoc, 'at' | 'kind' | 'runId' | 'detail' | 'workerId'>[]> {
-    const problems = limitProblems(limit);
+    const problems = integerProblems('limit', limit, 1, MAX_LISTED);
     if (problems.length > 0)
       throw new ValidationError('invalid_options', 'The journal cannot be read', problems);
     return this.#options.journal.read((await this.#changes.existing(id))._id, limit);
@@ -337,12 +312,6 @@ export class Campaigns {
       ]);
     return new Date(instantOf(input));
   }
-}
-
-function limitProblems(limit: unknown): Problem[] {
-  const right = Number.isInteger(limit) && Number(limit) >= 1 && Number(limit) <= MAX_LISTED;
-  if (right) return [];
-  return [{ path: 'limit', message: expectation('limit', `an integer from 1 to ${MAX_LISTED}`, limit) }];
 }
 
 const ref = (campaign: CampaignDoc) => ({ id: campaign._id.toHexString(), name: campaign.name });

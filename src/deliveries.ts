@@ -4,7 +4,8 @@
  */
 import { DELIVERY_STATES, type DeliveryState, LedgerPage } from './core/ledger-page.ts';
 import type { Recipient } from './core/recipient.ts';
-import { ValidationError } from './errors.ts';
+import { type Problem, ValidationError } from './errors.ts';
+import { integerProblems } from './input-checks.ts';
 import { locateRecipients, readAudiencePage } from './store/audiences.ts';
 import type { RunDoc } from './store/documents.ts';
 import { pageIdOf } from './store/documents.ts';
@@ -100,19 +101,14 @@ function checked(options: ListDeliveriesOptions): {
   from: { n: number; index: number };
 } {
   const { state, limit = 100, cursor } = options;
-  const problems: { path: string; message: string }[] = [];
+  const problems: Problem[] = [];
   if (state !== undefined && !DELIVERY_STATES.includes(state)) {
     problems.push({
       path: 'state',
       message: `Unknown state \`${String(state)}\`. ${suggestionSentence(String(state), DELIVERY_STATES, 'states')}`,
     });
   }
-  if (!Number.isInteger(limit) || limit < 1 || limit > MAX_LIMIT) {
-    problems.push({
-      path: 'limit',
-      message: `Expected \`limit\` to be an integer from 1 to ${MAX_LIMIT}, got \`${String(limit)}\``,
-    });
-  }
+  problems.push(...integerProblems('limit', limit, 1, MAX_LIMIT));
   const place = cursor === undefined ? ['', '0', '0'] : /^(\d{1,9}):(\d{1,9})$/.exec(cursor);
   if (place === null)
     problems.push({ path: 'cursor', message: 'Expected `cursor` to come from an earlier answer' });

@@ -2,6 +2,9 @@
  * Every error this package throws on purpose. `code` is stable and meant for programs; `message` is meant for people
  * and never contains credentials.
  */
+import type { Problem } from './core/expectation.ts';
+
+export type { Problem };
 
 export type ErrorCode =
   | 'invalid_options'
@@ -34,12 +37,6 @@ export class CampaignSchedulerError extends Error {
     this.code = code;
     this.details = Object.freeze({ ...options.details });
   }
-}
-
-/** One wrong field of an input. `path` is dotted (`recurrence.cron`); `message` says what was expected and what came. */
-export interface Problem {
-  readonly path: string;
-  readonly message: string;
 }
 
 /** A refused input: lists every problem at once, never only the first. */

@@ -13,7 +13,8 @@ import type { CreationOptions } from './create-campaign.ts';
 import { sizeOf } from './delivery/closing.ts';
 import { audienceSizes, audienceZones, readAudience } from './store/audiences.ts';
 import type { CampaignDoc, RunDoc } from './store/documents.ts';
-import { decodePage, readPages, sumPages } from './store/ledger-pages.ts';
+import { decodePage, readPages } from './store/ledger-pages.ts';
+import { sumPages } from './store/ledger-sums.ts';
 import { readRun } from './store/runs.ts';
 import type { Store } from './store/store.ts';
 

@@ -2,6 +2,7 @@
 export type { AudienceOfSource } from './audience-input.ts';
 export type { By, OfRun } from './campaign-changes.ts';
 export type { CampaignInput, RetryInput } from './campaign-input.ts';
+export type { CampaignFilter } from './campaign-list.ts';
 export type { Campaign } from './campaign-view.ts';
 export type { Campaigns, Progress, ResolveUnknownOptions, RetryFailedOptions } from './campaigns.ts';
 export { type Clock, systemClock } from './clock.ts';
@@ -13,10 +14,11 @@ export type { Resolution } from './core/orders.ts';
 export type { MeasuredRate } from './core/progress-rate.ts';
 export type { Rate } from './core/rate.ts';
 export type { AudienceRow } from './core/recipient.ts';
-export type { MonthDay, Recurrence, RecurrenceInput, Weekday } from './core/recurrence-rule.ts';
+export type { MonthDay, Recurrence, RecurrenceInput } from './core/recurrence-rule.ts';
 export type { SendWindow, SendWindowInput } from './core/send-window-check.ts';
 export type { OnUnknown } from './core/settlement.ts';
 export type { OtherCampaign, Reason, ReasonCode, Standing } from './core/standing.ts';
+export type { Weekday } from './core/weekdays.ts';
 export type { Delivery, DeliveryList, ListDeliveriesOptions } from './deliveries.ts';
 export type { Audit } from './delivery/books.ts';
 export { CampaignSchedulerError, type ErrorCode, type Problem, ValidationError } from './errors.ts';
@@ -45,6 +47,6 @@ export type {
 export type { SchedulePreview, SchedulePreviewInput } from './preview-schedule.ts';
 export type { CampaignUpdate } from './recurring.ts';
 export { type CampaignScheduler, startCampaignScheduler } from './scheduler.ts';
-export type { RecoveredCampaign, RecoveryReport, SkippedCampaign } from './services/recovery.ts';
+export type { RecoveredCampaign, RecoveryReport, SkippedCampaign } from './services/recovery-pass.ts';
 export type { RunReport, StatusReason } from './store/documents.ts';
 export type { CampaignOverview, Why } from './why.ts';

@@ -4,11 +4,11 @@
  */
 
 import { z } from 'zod';
-import { expected as expectation } from './core/expectation.ts';
+import { expectation, integerProblems, unknownKeyMessage } from './core/expectation.ts';
 import type { Problem } from './errors.ts';
 import { suggest } from './suggestion.ts';
 
-export { expectation };
+export { expectation, integerProblems };
 
 /** For schemas: the message is made when the full path is known. */
 export function expecting(what: string): { error: (issue: z.core.$ZodRawIssue) => string } {
@@ -82,6 +82,5 @@ export function problemsOf(
 
 /** ``Unknown key `pagesize`. Did you mean `pageSize`?`` */
 export function unknownKey(key: string, full: string, known: readonly string[]): string {
-  const best = suggest(key, known);
-  return `Unknown key \`${full}\`${best === undefined ? `. Known keys: ${known.join(', ')}` : `. Did you mean \`${best}\`?`}`;
+  return unknownKeyMessage(full, known, suggest(key, known));
 }

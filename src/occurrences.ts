@@ -5,9 +5,9 @@
 import type { CampaignStatus } from './core/campaign-machine.ts';
 import type { SkippedOccurrences } from './core/misfire.ts';
 import { jitterOf, nextOccurrence, occurrenceKey } from './core/recurrence.ts';
-import { CampaignSchedulerError, ValidationError } from './errors.ts';
-import { expectation } from './input-checks.ts';
-import { parseId, readCampaign } from './store/campaigns.ts';
+import { ValidationError } from './errors.ts';
+import { existingCampaign } from './existing-campaign.ts';
+import { integerProblems } from './input-checks.ts';
 import type { CampaignDoc, OpenRunRef, RunDoc, RunReport } from './store/documents.ts';
 import { latestEntries } from './store/journal.ts';
 import { latestRuns, refreshRuns } from './store/runs.ts';
@@ -71,17 +71,10 @@ export async function listOccurrences(
   now: Date,
 ): Promise<OccurrenceList> {
   const { limit = 20 } = options;
-  if (!Number.isInteger(limit) || limit < 1 || limit > MAX_LISTED) {
-    const message = expectation('limit', `an integer from 1 to ${MAX_LISTED}`, limit);
-    throw new ValidationError('invalid_options', 'Occurrences cannot be listed', [
-      { path: 'limit', message },
-    ]);
-  }
-  const objectId = parseId(id);
-  const campaign = objectId === undefined ? null : await readCampaign(store, objectId);
-  if (campaign === null || campaign.schemaVersion === undefined) {
-    throw new CampaignSchedulerError('not_found', `There is no campaign \`${String(id).slice(0, 100)}\`.`);
-  }
+  const problems = integerProblems('limit', limit, 1, MAX_LISTED);
+  if (problems.length > 0)
+    throw new ValidationError('invalid_options', 'Occurrences cannot be listed', problems);
+  const campaign = await existingCampaign(store, id);
   const [latest, open, entries] = await Promise.all([
     latestRuns(store, campaign._id, undefined, limit),
     // More runs may be waiting than are listed.

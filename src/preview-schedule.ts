@@ -1,11 +1,12 @@
 /** A rule before anybody relies on it: what it says, and when it would occur. Reads and writes nothing. */
+
+import { type InstantInput, instantOf, instantProblem } from './core/instant.ts';
 import { preview } from './core/recurrence.ts';
 import { checkRecurrence } from './core/recurrence-check.ts';
 import type { RecurrenceInput } from './core/recurrence-rule.ts';
 import { describe } from './core/recurrence-words.ts';
 import { type Problem, ValidationError } from './errors.ts';
-import { expectation, unknownKey } from './input-checks.ts';
-import { type InstantInput, instantOf, instantProblem } from './send-time.ts';
+import { integerProblems, unknownKey } from './input-checks.ts';
 
 const MAX_PREVIEWED = 100;
 const KEYS = ['recurrence', 'count', 'from'];
@@ -38,10 +39,7 @@ export function previewSchedule(input: SchedulePreviewInput, now: Date): Schedul
     }));
   const checked = checkRecurrence(recurrence, { now });
   problems.push(...(checked.problems ?? []));
-  if (!Number.isInteger(count) || Number(count) < 1 || Number(count) > MAX_PREVIEWED) {
-    const message = expectation('count', `an integer from 1 to ${MAX_PREVIEWED}`, count);
-    problems.push({ path: 'count', message });
-  }
+  problems.push(...integerProblems('count', count, 1, MAX_PREVIEWED));
   const problem = from === undefined ? undefined : instantProblem(from as InstantInput, 'from');
   if (problem !== undefined) problems.push({ path: 'from', message: problem });
   if (checked.rule === undefined || problems.length > 0) {

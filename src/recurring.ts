@@ -6,14 +6,14 @@
 
 import { refusal } from './campaign-changes.ts';
 import { type CampaignInput, parseCampaign } from './campaign-input.ts';
+import { type InstantInput, instantOf, instantProblem } from './core/instant.ts';
 import { MAX_QUEUED_RUNS, nextRinging } from './core/misfire.ts';
 import { occurrenceKey, occurrencesBetween } from './core/recurrence.ts';
 import type { Recurrence } from './core/recurrence-rule.ts';
 import { ValidationError } from './errors.ts';
 import { expectation } from './input-checks.ts';
 import type { Messenger } from './messengers/messenger.ts';
-import { type InstantInput, instantOf, instantProblem } from './send-time.ts';
-import type { CampaignChange } from './store/campaigns.ts';
+import type { CampaignChange } from './store/campaign-transitions.ts';
 import { type CampaignDoc, type OpenRunRef, runIdOf } from './store/documents.ts';
 
 /** Runs that one call may ask for: the campaign's document holds them until they have ended. */

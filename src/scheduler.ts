@@ -13,25 +13,24 @@ import { FLUSHES_AT_ONCE, type HoldEnvironment } from './delivery/hold-environme
 import { RunFreezer } from './delivery/run-freezer.ts';
 import { RunSharing } from './delivery/run-sharing.ts';
 import { CampaignSchedulerError } from './errors.ts';
-import { type DeliveryEvent, EventBus, type EventListener, type EventName } from './events.ts';
+import { EventBus, type EventListener, type EventName } from './events.ts';
 import { processBulkCampaign } from './jobs/process-bulk-campaign.ts';
 import { processRecurringCampaign } from './jobs/process-recurring-campaign.ts';
 import { listOccurrences, type OccurrenceList } from './occurrences.ts';
 import { previewSchedule, type SchedulePreview, type SchedulePreviewInput } from './preview-schedule.ts';
 import { alarmOf, BULK_ALARM, RECURRING_ALARM } from './queue/alarm.ts';
 import { type Alarms, createAlarms } from './queue/alarms.ts';
+import { freezingFailed, tellDeliveries, tellParked, wantsDeliveries } from './run-news.ts';
 import { createServerClock, type ServerClock } from './server-clock.ts';
 import { createClaimWatch } from './services/claim-watch.ts';
 import { createDuty, type Duty } from './services/duty.ts';
 import { createHeartbeat, type Heartbeat } from './services/heartbeat.ts';
-import { createRecovery, type Recovery, type RecoveryReport } from './services/recovery.ts';
+import { createRecovery, type Recovery } from './services/recovery.ts';
+import type { RecoveryReport } from './services/recovery-pass.ts';
 import { createSweeper } from './services/sweeper.ts';
 import { onSignals } from './signals.ts';
-import { failCampaign, readCampaign } from './store/campaigns.ts';
-import type { RunDoc } from './store/documents.ts';
-import { createJournal, type Journal } from './store/journal.ts';
+import { createJournal } from './store/journal.ts';
 import { defineModels, type Models } from './store/models.ts';
-import { failRun } from './store/runs.ts';
 import { openStore, type Store } from './store/store.ts';
 import { serverTime } from './store/workers.ts';
 import { type CampaignOverview, overview, type Why, type WhyOptions, why } from './why.ts';
@@ -93,7 +92,6 @@ class Scheduler implements CampaignScheduler {
   readonly #store: Store;
   readonly #serverClock: ServerClock;
   readonly #events: EventBus;
-  readonly #journal: Journal;
   readonly #alarms: Alarms;
   readonly #freezer: RunFreezer;
   readonly #sharing: RunSharing;
@@ -146,14 +144,13 @@ class Scheduler implements CampaignScheduler {
       sendTimeoutMs: options.sendTimeoutMs,
       inTurn: pLimit(FLUSHES_AT_ONCE),
       stopped: () => this.#closed,
-      wantsDeliveries: () => DELIVERY_EVENTS.some((name) => events.has(name)),
-      onRecorded: (run, deliveries) => emitDeliveries(events, run, deliveries),
+      wantsDeliveries: () => wantsDeliveries(events),
+      onRecorded: (run, deliveries) => tellDeliveries(events, run, deliveries),
     };
     const creation: CreationOptions = { store, options, workerId, serverNow };
 
     this.#serverClock = serverClock;
     this.#events = events;
-    this.#journal = journal;
     this.#alarms = alarms;
     this.#freezer = new RunFreezer({
       ...env,
@@ -167,7 +164,7 @@ class Scheduler implements CampaignScheduler {
           kind: 'audience-frozen',
           detail: { recipients: total, duplicates, rejected: rejected.count, rejections: rejected.first },
         }),
-      onFailed: (run, detail) => this.#freezingFailed(run, detail),
+      onFailed: (run, detail) => freezingFailed(shared, run, detail),
     });
     this.#sharing = new RunSharing({
       env,
@@ -182,7 +179,7 @@ class Scheduler implements CampaignScheduler {
       pollMs: options.pollMs,
       pageSize: options.pageSize,
       maxPagesBytes: options.maxPagesBytes,
-      onParked: (run, page) => this.#parked(run, page),
+      onParked: (run, page) => tellParked(shared, run, page),
     });
     this.campaigns = new Campaigns({ ...creation, alarms, journal, events, logger, nudge });
     this.models = defineModels(store);
@@ -340,62 +337,6 @@ class Scheduler implements CampaignScheduler {
     this.#events.emit('worker:stopped', { workerId: this.workerId });
     logger.info({}, 'stopped');
   }
-
-  async #freezingFailed(run: RunDoc, detail: string): Promise<void> {
-    const { logger } = this.#options;
-    const reason = { code: 'freezing_failed', detail, at: this.#serverClock.now(), by: 'scheduler' };
-    const campaign = await readCampaign(this.#store, run.campaignId);
-    if (campaign === null) return;
-    const { recurrence } = campaign.schedule;
-    // A recurring campaign gives up this run only; whether it then pauses is decided when the run is taken out.
-    const failed =
-      recurrence === undefined
-        ? await failCampaign(this.#store, campaign, reason)
-        : await failRun(this.#store, run._id);
-    if (!failed) return;
-    if (recurrence !== undefined) {
-      logger.error({ campaign: run.name, occurrence: run.occurrence, detail }, 'run failed: no audience');
-      const about = { campaignId: run.campaignId, runId: run._id };
-      return this.#journal.write({ ...about, kind: 'run-failed', detail: { reason: detail } });
-    }
-    logger.error({ campaign: run.name, detail }, 'campaign failed: its audience could not be frozen');
-    await this.#journal.write({
-      campaignId: run.campaignId,
-      runId: run._id,
-      kind: 'failed',
-      detail: { reason: detail },
-    });
-    this.#events.emit('campaign:failed', { campaign: campaignRef(run), run: runRef(run), reason });
-  }
-
-  async #parked(run: RunDoc, page: number): Promise<void> {
-    const { logger } = this.#options;
-    logger.error({ campaign: run.name, page }, 'a page was put aside: its holders died three times in a row');
-    await this.#journal.write({
-      campaignId: run.campaignId,
-      runId: run._id,
-      kind: 'page-parked',
-      detail: { page },
-    });
-    this.#events.emit('page:parked', { campaign: campaignRef(run), run: runRef(run), page, deaths: 3 });
-  }
 }
 
 const LAST_MS = 1000;
-
-const DELIVERY_EVENTS = [
-  'delivery:sent',
-  'delivery:failed',
-  'delivery:skipped',
-  'delivery:unknown',
-  'delivery:retrying',
-] as const;
-
-const campaignRef = (run: RunDoc) => ({ id: run.campaignId.toHexString(), name: run.name });
-const runRef = (run: RunDoc) => ({ id: run._id, occurrence: run.occurrence });
-
-function emitDeliveries(events: EventBus, run: RunDoc, deliveries: readonly DeliveryEvent[]): void {
-  for (const delivery of deliveries) {
-    events.emit(`delivery:${delivery.state}`, { campaign: campaignRef(run), run: runRef(run), delivery });
-  }
-}

@@ -15,11 +15,11 @@ import type { FreezingFacts, RunFacts, Standing, StandingFacts, WorkerFacts } fr
 import { explainStanding } from './core/why.ts';
 import { readProgress } from './delivery/books.ts';
 import { sizeOf } from './delivery/closing.ts';
-import { CampaignSchedulerError } from './errors.ts';
+import { anyCampaign, existingCampaign } from './existing-campaign.ts';
 import { hasEnded } from './process-info.ts';
 import type { Alarms } from './queue/alarms.ts';
 import { type FreezingAttempts, freezingAttempts } from './store/audiences.ts';
-import { isForeign, isNewer, parseId, readCampaign } from './store/campaigns.ts';
+import { isForeign, isNewer } from './store/campaigns.ts';
 import type { CampaignDoc, RunDoc, WorkerDoc } from './store/documents.ts';
 import { campaignRateKey, messengerRateKey, readBuckets } from './store/rates.ts';
 import { latestRuns, readRun } from './store/runs.ts';
@@ -62,7 +62,7 @@ export interface CampaignOverview extends Campaign {
 
 /** @throws CampaignSchedulerError `not_found`. */
 export async function why(options: WhyOptions, id: string): Promise<Why> {
-  const campaign = await existing(options.store, id);
+  const campaign = await anyCampaign(options.store, id);
   const { facts } = await readFacts(options, campaign);
   return {
     ...explainStanding(facts),
@@ -79,8 +79,7 @@ export async function why(options: WhyOptions, id: string): Promise<Why> {
 /** @throws CampaignSchedulerError `not_found`. */
 export async function overview(options: WhyOptions, id: string): Promise<CampaignOverview> {
   const { store } = options;
-  const campaign = await existing(store, id);
-  if (isForeign(campaign)) throw notFound(id);
+  const campaign = await existingCampaign(store, id);
   const { facts, run: open, zones } = await readFacts(options, campaign);
   const run = open ?? (await latestRuns(store, campaign._id, undefined, 1))[0] ?? null;
   const { now } = facts;
@@ -96,18 +95,6 @@ export async function overview(options: WhyOptions, id: string): Promise<Campaig
     rate,
     estimatedEnd: sends ? estimatedEnd(run, progress, rate, zones, now) : null,
   };
-}
-
-/** The campaign, whoever wrote it. */
-async function existing(store: Store, id: string): Promise<CampaignDoc> {
-  const objectId = parseId(id);
-  const found = objectId === undefined ? null : await readCampaign(store, objectId);
-  if (found === null) throw notFound(id);
-  return found;
-}
-
-function notFound(id: string): CampaignSchedulerError {
-  return new CampaignSchedulerError('not_found', `There is no campaign \`${String(id).slice(0, 100)}\`.`);
 }
 
 /** Without the content: nobody here needs it. */

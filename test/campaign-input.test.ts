@@ -167,7 +167,7 @@ describe('what is refused', () => {
     expect(problems).toMatchObject({
       name: 'Expected `name` to be text of 1 to 200 characters, got ` ` (string)',
       messenger: 'Expected `messenger` to be the name of a messenger, got `7` (number)',
-      content: 'Expected `content` to be a plain object, got an array',
+      content: 'Expected `content` to be a plain object, got an empty array',
       concurrency: 'Expected `concurrency` to be an integer from 1 to 1000, got `0` (number)',
       'retry.maxAttempts': 'Expected `retry.maxAttempts` to be an integer from 1 to 50, got `51` (number)',
       'retry.firstDelay': 'Unknown key `retry.firstDelay`. Did you mean `firstDelayMs`?',

@@ -93,7 +93,7 @@ describe('what is refused', () => {
       journalDays: 'Expected `journalDays` to be an integer from 1 to 3650, got `1.5` (number)',
       pagesize: 'Unknown key `pagesize`. Did you mean `pageSize`?',
       'audiences.customers':
-        'Expected `audiences.customers` to be a function that returns rows, got an array',
+        'Expected `audiences.customers` to be a function that returns rows, got an empty array',
       'messengers.email':
         'Expected `messengers.email` to be a messenger with a `send` function, got an object',
       'messengers["not a name"]':

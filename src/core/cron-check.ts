@@ -3,7 +3,7 @@
  * and do not always name the field, so each field is tried alone.
  */
 import { Cron } from 'croner';
-import { expected, shown } from './expectation.ts';
+import { expectation, shown } from './expectation.ts';
 
 /** The name of each field, and what may stand in it beside `*`, lists, ranges and steps. */
 const FIELDS = [
@@ -28,12 +28,12 @@ export type CheckedCron =
 /** Whether the expression can be read; whether it ever matches is another question. */
 export function checkCron(value: unknown, path: string): CheckedCron {
   if (typeof value !== 'string' || value.length > MAX_LENGTH || value.trim() === '') {
-    return { problem: expected(path, SHAPE, value) };
+    return { problem: expectation(path, SHAPE, value) };
   }
   const cron = value.trim().replace(/\s+/g, ' ');
   if (cron.startsWith('@')) {
     if (NICKNAMES.includes(cron.toLowerCase())) return { cron: cron.toLowerCase() };
-    return { problem: expected(path, `${SHAPE}, or one of ${NICKNAMES.join(', ')}`, value) };
+    return { problem: expectation(path, `${SHAPE}, or one of ${NICKNAMES.join(', ')}`, value) };
   }
   const fields = cron.split(' ');
   if (fields.length !== 5 && fields.length !== 6) {
@@ -50,7 +50,7 @@ export function checkCron(value: unknown, path: string): CheckedCron {
       problem: `Expected the ${name} of \`${path}\` to be ${what}, got \`${field}\` in ${shown(value)}`,
     };
   }
-  return isReadable(cron) ? { cron } : { problem: expected(path, SHAPE, value) };
+  return isReadable(cron) ? { cron } : { problem: expectation(path, SHAPE, value) };
 }
 
 function isReadable(cron: string): boolean {

@@ -8,7 +8,8 @@
  * last `LATE_MS`; every token is used within `BLOCK_LIFE_MS` of its point, so any `t` ms see at most `rate × t` sends and
  * one second's tokens more; at rates of one a minute and slower any `t` ms see at most one more than `rate × t`.
  */
-import { isPlainObject, kindOf } from './plain-data.ts';
+import { exactlyOne, expectation, type Problem } from './expectation.ts';
+import { isPlainObject } from './plain-data.ts';
 
 /** One of the four, a positive number: from one a year to a million a second. */
 export type Rate =
@@ -19,7 +20,7 @@ export type Rate =
 
 export type CheckedRate =
   | { readonly rate: Rate; readonly problem?: undefined }
-  | { readonly problem: { readonly path: string; readonly message: string }; readonly rate?: undefined };
+  | { readonly problem: Problem; readonly rate?: undefined };
 
 /** What a bucket remembers. Times are the server's, ms. */
 export interface Bucket {
@@ -67,25 +68,23 @@ const FASTEST_PER_MS = 1_000;
  * @param path where it stands in the input, for messages: `rate`, `messengers.email.rate`
  */
 export function checkRate(input: unknown, path = 'rate'): CheckedRate {
-  const oneOf = 'an object with one of `perSecond`, `perMinute`, `perHour` and `perDay`';
-  const refuse = (where: string, what: string, value: string): CheckedRate => ({
-    problem: { path: where, message: `Expected \`${where}\` to be ${what}, got ${value}` },
+  const refuse = (where: string, what: string, value: unknown): CheckedRate => ({
+    problem: { path: where, message: expectation(where, what, value) },
   });
-  if (!isPlainObject(input)) return refuse(path, oneOf, shown(input));
+  if (!isPlainObject(input)) return refuse(path, `an object with one of ${UNITS.join(', ')}`, input);
   const keys = Object.keys(input).filter((key) => input[key] !== undefined);
   const unit = UNITS.find((name) => name === keys[0]);
   if (unit === undefined || keys.length !== 1) {
-    const names = keys.slice(0, 5).map((key) => `\`${key.slice(0, 40)}\``);
-    return refuse(path, oneOf, keys.length === 0 ? 'none of them' : names.join(' and '));
+    return { problem: { path, message: exactlyOne(path, UNITS, keys) } };
   }
   const value = input[unit];
   const where = `${path}.${unit}`;
   if (typeof value !== 'number' || !(value > 0) || value === Number.POSITIVE_INFINITY) {
-    return refuse(where, 'a positive number', shown(value));
+    return refuse(where, 'a positive number', value);
   }
   const rate = { [unit]: value } as unknown as Rate;
-  if (spacingMs(rate) > SLOWEST_SPACING_MS) return refuse(where, 'at least one a year', shown(value));
-  if (tokensPerMs(rate) > FASTEST_PER_MS) return refuse(where, 'at most a million a second', shown(value));
+  if (spacingMs(rate) > SLOWEST_SPACING_MS) return refuse(where, 'at least one a year', value);
+  if (tokensPerMs(rate) > FASTEST_PER_MS) return refuse(where, 'at most a million a second', value);
   return { rate };
 }
 
@@ -182,10 +181,4 @@ export function restMsOf(
 
 function entryOf(rate: Rate): [Unit, number] {
   return Object.entries(rate)[0] as [Unit, number];
-}
-
-function shown(value: unknown): string {
-  if (value === undefined) return 'nothing';
-  if (typeof value === 'number' || typeof value === 'boolean') return `\`${value}\` (${typeof value})`;
-  return kindOf(value);
 }

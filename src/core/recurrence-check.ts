@@ -3,7 +3,7 @@
  * so nothing can be scheduled that never comes; every problem of an input is reported at once.
  */
 import { checkCron } from './cron-check.ts';
-import { expected, type InputProblem } from './expectation.ts';
+import { exactlyOne, expectation, type Problem } from './expectation.ts';
 import { isPlainObject, kindOf } from './plain-data.ts';
 import { isTimeZone } from './recipient.ts';
 import { firstOfPattern, occurrencesBetween } from './recurrence.ts';
@@ -16,12 +16,12 @@ import {
   type MonthDay,
   type Recurrence,
   type RecurrencePattern,
-  WEEKDAYS,
 } from './recurrence-rule.ts';
+import { WEEKDAYS } from './weekdays.ts';
 
 export type CheckedRecurrence =
   | { readonly rule: Recurrence; readonly problems?: undefined }
-  | { readonly problems: readonly InputProblem[]; readonly rule?: undefined };
+  | { readonly problems: readonly Problem[]; readonly rule?: undefined };
 
 export interface RecurrenceContext {
   /** When the rule is made, or changed: where a rule without `start` begins. */
@@ -62,7 +62,7 @@ const MAX_WAIT_MS = (8 * 366 + 1) * 86_400_000;
 /** Never throws for a bad input. */
 export function checkRecurrence(input: unknown, context: RecurrenceContext): CheckedRecurrence {
   const path = context.path ?? 'recurrence';
-  const problems: InputProblem[] = [];
+  const problems: Problem[] = [];
   const reader = FieldReader.of(input, path, KEYS, problems);
   if (reader === undefined) return { problems };
 
@@ -96,9 +96,7 @@ function readPattern(reader: FieldReader, path: string): RecurrencePattern | und
   const given = PATTERN_KEYS.filter((key) => reader.has(key));
   const [kind] = given;
   if (kind === undefined || given.length > 1) {
-    const got = given.length === 0 ? 'none of them' : given.map((key) => `\`${key}\``).join(' and ');
-    const message = `Expected \`${path}\` to have exactly one of ${PATTERN_KEYS.join(', ')}, got ${got}`;
-    reader.problems.push({ path, message });
+    reader.problems.push({ path, message: exactlyOne(path, PATTERN_KEYS, given) });
     return undefined;
   }
   const value = reader.value(kind);
@@ -125,9 +123,7 @@ function readEvery(reader: FieldReader, value: unknown): RecurrencePattern | und
   const units = INTERVAL_UNITS.filter((unit) => fields.has(unit));
   const [unit] = units;
   if (unit === undefined || units.length > 1) {
-    const got = units.length === 0 ? 'none of them' : units.map((key) => `\`${key}\``).join(' and ');
-    const what = `to have exactly one of ${INTERVAL_UNITS.join(', ')}`;
-    return reader.note('every', `Expected \`${reader.pathOf('every')}\` ${what}, got ${got}`);
+    return reader.note('every', exactlyOne(reader.pathOf('every'), INTERVAL_UNITS, units));
   }
   const count = fields.integer(unit, 1, MOST[unit]);
   return count === undefined ? undefined : { kind: 'every', unit, count };
@@ -189,7 +185,7 @@ function readDst(reader: FieldReader, pattern: RecurrencePattern | undefined): R
 }
 
 /** Blames the first part of the rule without which it would occur. */
-function neverOccurs(rule: Recurrence, path: string): InputProblem | undefined {
+function neverOccurs(rule: Recurrence, path: string): Problem | undefined {
   const untilMs = rule.anchor.getTime() + MAX_WAIT_MS;
   const first = firstOfPattern(rule, untilMs);
   if (first === null) {
@@ -201,7 +197,7 @@ function neverOccurs(rule: Recurrence, path: string): InputProblem | undefined {
   }
   if (rule.end !== null && first > rule.end) {
     const what = `at or after the first occurrence, ${first.toISOString()}`;
-    return { path: `${path}.end`, message: expected(`${path}.end`, what, rule.end.toISOString()) };
+    return { path: `${path}.end`, message: expectation(`${path}.end`, what, rule.end.toISOString()) };
   }
   if (occurrencesBetween(rule, rule.anchor, new Date(untilMs), 1).occurrences.length > 0) return undefined;
   const span = rule.end === null ? 'in 8 years' : `until ${rule.end.toISOString()}`;

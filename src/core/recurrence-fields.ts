@@ -2,10 +2,11 @@
  * Reads single fields of a recurrence rule. Invariant: a reader never throws; it answers with the value, or notes the
  * problem under the field's full path and answers `undefined`.
  */
-import { DateTime } from 'luxon';
-import { expected, type InputProblem } from './expectation.ts';
+import { expectation, integerProblems, type Problem, unknownKeyMessage } from './expectation.ts';
+import { dateProblems, type InstantInput, instantOf, instantProblem } from './instant.ts';
 import { isPlainObject } from './plain-data.ts';
-import { LAST_INSTANT_MS, WEEKDAYS, type Weekday } from './recurrence-rule.ts';
+import { LAST_INSTANT_MS } from './recurrence-rule.ts';
+import { WEEKDAYS, type Weekday } from './weekdays.ts';
 
 /** Words of other schedulers, and ours for them. */
 const OTHER_WORDS: Readonly<Record<string, string>> = {
@@ -31,17 +32,13 @@ const OTHER_WORDS: Readonly<Record<string, string>> = {
   time: 'at',
 };
 
-const INSTANT =
-  'a Date, a luxon DateTime or an ISO string with offset such as `2026-03-01T09:00:00+01:00`, from 1970 to 2999';
-const ENDS_WITH_OFFSET = /T.*(?:Z|[+-]\d{2}(?::?\d{2})?)$/i;
-
 /** Reads the fields of one object and gathers what is wrong with them. */
 export class FieldReader {
-  readonly problems: InputProblem[];
+  readonly problems: Problem[];
   readonly #path: string;
   readonly #fields: Readonly<Record<string, unknown>>;
 
-  private constructor(path: string, fields: Readonly<Record<string, unknown>>, problems: InputProblem[]) {
+  private constructor(path: string, fields: Readonly<Record<string, unknown>>, problems: Problem[]) {
     this.#path = path;
     this.#fields = fields;
     this.problems = problems;
@@ -52,10 +49,10 @@ export class FieldReader {
     value: unknown,
     path: string,
     known: readonly string[],
-    problems: InputProblem[],
+    problems: Problem[],
   ): FieldReader | undefined {
     if (!isPlainObject(value)) {
-      problems.push({ path, message: expected(path, `an object with ${known.join(', ')}`, value) });
+      problems.push({ path, message: expectation(path, `an object with ${known.join(', ')}`, value) });
       return undefined;
     }
     const reader = new FieldReader(path, value, problems);
@@ -79,7 +76,7 @@ export class FieldReader {
 
   /** Notes that a field is not what it should be. */
   refuse(key: string, what: string): undefined {
-    return this.note(key, expected(this.pathOf(key), what, this.#fields[key]));
+    return this.note(key, expectation(this.pathOf(key), what, this.#fields[key]));
   }
 
   note(key: string, message: string): undefined {
@@ -89,9 +86,10 @@ export class FieldReader {
 
   integer(key: string, least: number, most: number): number | undefined {
     const value = this.value(key);
-    if (typeof value === 'number' && Number.isSafeInteger(value) && value >= least && value <= most)
-      return value;
-    return this.refuse(key, `an integer from ${least} to ${most}`);
+    const problems = integerProblems(this.pathOf(key), value, least, most);
+    if (problems.length === 0) return value as number;
+    this.problems.push(...problems);
+    return undefined;
   }
 
   oneOf<const T extends string>(key: string, values: readonly T[]): T | undefined {
@@ -106,7 +104,7 @@ export class FieldReader {
     return this.refuse(key, 'a time of day `HH:mm` or `HH:mm:ss`, such as `09:00`');
   }
 
-  /** In the order of the week from Sunday, each once. */
+  /** In the order of the week, each once. */
   weekdays(key: string): readonly Weekday[] | undefined {
     const value = this.value(key);
     if (Array.isArray(value) && value.length > 0 && value.every((day) => WEEKDAYS.includes(day))) {
@@ -115,43 +113,27 @@ export class FieldReader {
     return this.refuse(key, `a list of ${WEEKDAYS.join(', ')}`);
   }
 
-  /** `yyyy-MM-dd`, sorted, each once. */
+  /** `YYYY-MM-DD`, sorted, each once. */
   dates(key: string, most: number): readonly string[] | undefined {
     const value = this.value(key);
-    const what = `a list of at most ${most} dates \`yyyy-MM-dd\``;
-    if (!Array.isArray(value) || value.length > most) return this.refuse(key, what);
-    for (const [index, date] of value.entries()) {
-      if (typeof date === 'string' && isDate(date)) continue;
-      const path = `${this.pathOf(key)}.${index}`;
-      this.problems.push({ path, message: expected(path, 'an existing date `yyyy-MM-dd`', date) });
-      return undefined;
-    }
-    return [...new Set<string>(value)].sort();
+    const problems = dateProblems(this.pathOf(key), value, most);
+    if (problems.length === 0) return [...new Set(value as string[])].sort();
+    this.problems.push(...problems);
+    return undefined;
   }
 
   instant(key: string): Date | undefined {
     const value = this.value(key);
-    const atMs = instantMs(value);
-    if (atMs !== undefined && atMs >= 0 && atMs <= LAST_INSTANT_MS) return new Date(atMs);
-    return this.refuse(key, INSTANT);
+    const problem = instantProblem(value, this.pathOf(key));
+    if (problem !== undefined) return this.note(key, problem);
+    const atMs = instantOf(value as InstantInput);
+    if (atMs >= 0 && atMs <= LAST_INSTANT_MS) return new Date(atMs);
+    return this.refuse(key, 'an instant from 1970 to 2999');
   }
 
   #unknown(key: string, known: readonly string[]): void {
     const plain = key.toLowerCase().replace(/[-_]/g, '');
     const meant = known.find((name) => name.toLowerCase() === plain || name === OTHER_WORDS[plain]);
-    const hint = meant === undefined ? `. Known keys: ${known.join(', ')}` : `. Did you mean \`${meant}\`?`;
-    this.note(key, `Unknown key \`${this.pathOf(key)}\`${hint}`);
+    this.note(key, unknownKeyMessage(this.pathOf(key), known, meant));
   }
-}
-
-function instantMs(value: unknown): number | undefined {
-  if (value instanceof Date) return value.getTime();
-  if (DateTime.isDateTime(value)) return value.toMillis();
-  if (typeof value !== 'string' || !ENDS_WITH_OFFSET.test(value)) return undefined;
-  return DateTime.fromISO(value).toMillis();
-}
-
-/** 2026-02-30 is not one. */
-function isDate(text: string): boolean {
-  return /^\d{4}-\d{2}-\d{2}$/.test(text) && DateTime.fromISO(text, { zone: 'utc' }).isValid;
 }

@@ -3,17 +3,7 @@
  * data (strings, numbers, dates, `null`) that can be stored and read back as it is; nothing in it depends on the machine.
  */
 import type { DateTime } from 'luxon';
-
-export const WEEKDAYS = [
-  'sunday',
-  'monday',
-  'tuesday',
-  'wednesday',
-  'thursday',
-  'friday',
-  'saturday',
-] as const;
-export type Weekday = (typeof WEEKDAYS)[number];
+import { cronNumberOf, type Weekday } from './weekdays.ts';
 
 export const INTERVAL_UNITS = ['seconds', 'minutes', 'hours', 'days', 'weeks', 'months'] as const;
 export type IntervalUnit = (typeof INTERVAL_UNITS)[number];
@@ -63,7 +53,7 @@ export interface RecurrenceInput {
   /** Runs after which the rule ends, 1 to 1000000; occurrences left out do not count. Default: no limit. */
   readonly maxRuns?: number | undefined;
   /**
-   * Days on which nothing occurs, on the wall clock of `timezone`: at most 1000 dates `yyyy-MM-dd`, and weekdays. The day
+   * Days on which nothing occurs, on the wall clock of `timezone`: at most 1000 dates `YYYY-MM-DD`, and weekdays. The day
    * on which an occurrence really falls counts, after a skipped hour has moved it.
    */
   readonly exclude?:
@@ -133,12 +123,12 @@ export function cronOf(pattern: RecurrencePattern): string | undefined {
     case 'daily':
       return `${timeFields(pattern.at)} * * *`;
     case 'weekly':
-      return `${timeFields(pattern.at)} * * ${pattern.on.map((day) => WEEKDAYS.indexOf(day)).join(',')}`;
+      return `${timeFields(pattern.at)} * * ${pattern.on.map(cronNumberOf).join(',')}`;
     case 'monthly': {
       const { on } = pattern;
       if (on === 'last') return `${timeFields(pattern.at)} L * *`;
       if (typeof on === 'number') return `${timeFields(pattern.at)} ${on} * *`;
-      return `${timeFields(pattern.at)} * * ${WEEKDAYS.indexOf(on.weekday)}#${on.nth === -1 ? 'L' : on.nth}`;
+      return `${timeFields(pattern.at)} * * ${cronNumberOf(on.weekday)}#${on.nth === -1 ? 'L' : on.nth}`;
     }
   }
 }

@@ -3,7 +3,9 @@
  * as the cron expression; it never says something that is only nearly true.
  */
 import { DateTime } from 'luxon';
-import { type MonthDay, type Recurrence, WEEKDAYS, type Weekday } from './recurrence-rule.ts';
+import { capital, listed } from './plain-english.ts';
+import type { MonthDay, Recurrence } from './recurrence-rule.ts';
+import { cronNumberOf, WEEKDAYS, type Weekday, weekdayOfCron } from './weekdays.ts';
 
 const MONTHS = [
   'January',
@@ -27,7 +29,6 @@ const ORDINALS: Readonly<Record<string, string>> = {
   5: 'fifth',
   L: 'last',
 };
-const WEEKDAY_NAMES = WEEKDAYS.map(capital);
 const MAX_LISTED = 3;
 
 /** `every weekday at 09:00, Europe/Berlin, until 31 December 2026 18:00, except 25 December 2026`. */
@@ -60,7 +61,7 @@ function patternWords(rule: Recurrence): string {
     case 'daily':
       return `every day at ${pattern.at}`;
     case 'weekly':
-      return `${weekdaysWords(pattern.on.map((day) => WEEKDAYS.indexOf(day)))} at ${pattern.at}`;
+      return `${weekdaysWords(pattern.on)} at ${pattern.at}`;
     case 'monthly':
       return `on ${monthDayWords(pattern.on)} of every month at ${pattern.at}`;
     case 'cron':
@@ -129,15 +130,15 @@ function daysWords(day: string, month: string, weekday: string): string | undefi
   if (day === '*') {
     const nth = /^(\d)#([1-5L])$/.exec(weekdayNumbers(weekday));
     if (nth !== null)
-      return `on the ${ORDINALS[nth[2] ?? '']} ${WEEKDAY_NAMES[Number(nth[1]) % 7]} ${ofMonths}`;
+      return `on the ${ORDINALS[nth[2] ?? '']} ${capital(weekdayOfCron(Number(nth[1])))} ${ofMonths}`;
     const range = /^(\d)-(\d)$/.exec(weekdayNumbers(weekday));
     if (range !== null) {
       const from = Number(range[1]);
-      const days = Array.from({ length: Number(range[2]) - from + 1 }, (_, index) => (from + index) % 7);
-      return `${weekdaysWords(days)}${inMonths}`;
+      const days = Array.from({ length: Number(range[2]) - from + 1 }, (_, index) => from + index);
+      return `${weekdaysWords(days.map(weekdayOfCron))}${inMonths}`;
     }
     const days = numbers(weekdayNumbers(weekday));
-    return days === undefined ? undefined : `${weekdaysWords(days.map((each) => each % 7))}${inMonths}`;
+    return days === undefined ? undefined : `${weekdaysWords(days.map(weekdayOfCron))}${inMonths}`;
   }
   if (weekday !== '*') return undefined;
   if (day === 'L') return `on the last day ${ofMonths}`;
@@ -145,19 +146,17 @@ function daysWords(day: string, month: string, weekday: string): string | undefi
   return days === undefined ? undefined : `on the ${listed(days.map(ordinal))} ${ofMonths}`;
 }
 
-function weekdaysWords(days: readonly number[]): string {
-  const mondayFirst = [...new Set(days)].sort((a, b) => ((a + 6) % 7) - ((b + 6) % 7));
-  const key = mondayFirst.join('');
-  if (mondayFirst.length === 7) return 'every day';
-  if (key === '12345') return 'every weekday';
-  return `every ${listed(mondayFirst.map((each) => WEEKDAY_NAMES[each] ?? ''))}`;
+function weekdaysWords(days: readonly Weekday[]): string {
+  const inOrder = WEEKDAYS.filter((day) => days.includes(day));
+  if (inOrder.length === 7) return 'every day';
+  if (inOrder.join() === WEEKDAYS.slice(0, 5).join()) return 'every weekday';
+  return `every ${listed(inOrder.map(capital))}`;
 }
 
 function weekdayNumbers(field: string): string {
-  const short = WEEKDAYS.map((day) => day.slice(0, 3).toUpperCase());
   return field.toUpperCase().replace(/[A-Z]{3}/g, (name) => {
-    const index = short.indexOf(name);
-    return index === -1 ? name : String(index);
+    const weekday = WEEKDAYS.find((day) => day.toUpperCase().startsWith(name));
+    return weekday === undefined ? name : String(cronNumberOf(weekday));
   });
 }
 
@@ -210,13 +209,4 @@ function ordinal(day: number): string {
   const teen = day >= 11 && day <= 13;
   const ending = teen ? 'th' : (['th', 'st', 'nd', 'rd'][day % 10] ?? 'th');
   return `${day}${ending}`;
-}
-
-function listed(items: readonly string[]): string {
-  if (items.length < 2) return items.join('');
-  return `${items.slice(0, -1).join(', ')} and ${items.at(-1)}`;
-}
-
-function capital(word: string): string {
-  return word.charAt(0).toUpperCase() + word.slice(1);
 }

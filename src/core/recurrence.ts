@@ -4,8 +4,9 @@
  * whatever point one asks; jitter never changes them.
  */
 import { Cron } from 'croner';
-import { cronOf, LAST_INSTANT_MS, type Recurrence, WEEKDAYS } from './recurrence-rule.ts';
+import { cronOf, LAST_INSTANT_MS, type Recurrence } from './recurrence-rule.ts';
 import { type FirstWallTime, firstInstant, stretchAt, wallTimeAt } from './wall-clock.ts';
+import { weekdayOfDay } from './weekdays.ts';
 
 const SECOND_MS = 1_000;
 const MINUTE_MS = 60_000;
@@ -228,9 +229,8 @@ function monthlyWallTimes(anchorWall: number, count: number): FirstWallTime {
 function exclusionOf({ exclude }: Recurrence): ((wallDay: number) => boolean) | undefined {
   if (exclude.dates.length === 0 && exclude.weekdays.length === 0) return undefined;
   const days = new Set(exclude.dates.map((date) => Date.parse(`${date}T00:00:00Z`) / DAY_MS));
-  const weekdays = new Set(exclude.weekdays.map((weekday) => WEEKDAYS.indexOf(weekday)));
-  // Day 0, 1 January 1970, was a Thursday.
-  return (wallDay) => days.has(wallDay) || weekdays.has((wallDay + 4) % 7);
+  const weekdays = new Set(exclude.weekdays);
+  return (wallDay) => days.has(wallDay) || weekdays.has(weekdayOfDay(wallDay));
 }
 
 /** FNV-1a over UTF-16 units with a last mixing, so that ids that differ in one letter spread evenly. */

@@ -3,19 +3,11 @@
  * plain data with every default filled in, can be stored as it is, and opens again and again.
  */
 
-import { isPlainObject, kindOf } from './plain-data.ts';
+import { expectation, type Problem, unknownKeyMessage } from './expectation.ts';
+import { dateProblems } from './instant.ts';
+import { isPlainObject } from './plain-data.ts';
 import { isTimeZone } from './recipient.ts';
-import type { Weekday } from './recurrence-rule.ts';
-
-export const WEEKDAYS = [
-  'monday',
-  'tuesday',
-  'wednesday',
-  'thursday',
-  'friday',
-  'saturday',
-  'sunday',
-] as const satisfies readonly Weekday[];
+import { WEEKDAYS, type Weekday } from './weekdays.ts';
 
 /** When messages may leave, as people give it. */
 export interface SendWindowInput {
@@ -50,15 +42,9 @@ export interface SendWindow {
   readonly holidays: readonly string[];
 }
 
-/** One wrong field, with its full path and what was expected and came. */
-export interface SendWindowProblem {
-  readonly path: string;
-  readonly message: string;
-}
-
 export type CheckedSendWindow =
   | { readonly window: SendWindow; readonly problems?: undefined }
-  | { readonly problems: readonly SendWindowProblem[]; readonly window?: undefined };
+  | { readonly problems: readonly Problem[]; readonly window?: undefined };
 
 /** Value of `timezone` for each recipient's own zone. */
 export const RECIPIENT_ZONE = 'recipient';
@@ -82,7 +68,7 @@ export function checkSendWindow(input: unknown, path = 'window'): CheckedSendWin
       problems: [{ path, message: expectation(path, 'an object with from, to and timezone', input) }],
     };
   }
-  const problems: SendWindowProblem[] = [];
+  const problems: Problem[] = [];
   const expect = (fits: boolean, field: string, what: string, value: unknown): void => {
     if (fits) return;
     const full = `${path}.${field}`;
@@ -106,11 +92,11 @@ export function checkSendWindow(input: unknown, path = 'window'): CheckedSendWin
     const what = `left out unless \`timezone\` is \`${RECIPIENT_ZONE}\``;
     expect(fallbackTimezone === undefined, 'fallbackTimezone', what, fallbackTimezone);
   }
-  checkHolidays(holidays, expect);
+  problems.push(...dateProblems(`${path}.holidays`, holidays, MAX_HOLIDAYS));
   for (const key of Object.keys(input)) {
     if (KEYS.includes(key)) continue;
     const full = `${path}.${key.slice(0, 80)}`;
-    problems.push({ path: full, message: `Unknown key \`${full}\`. Known keys: ${KEYS.join(', ')}` });
+    problems.push({ path: full, message: unknownKeyMessage(full, KEYS) });
   }
   if (problems.length > 0) return { problems };
 
@@ -140,40 +126,10 @@ function checkDays(days: unknown, expect: Expect): void {
   }
 }
 
-function checkHolidays(holidays: unknown, expect: Expect): void {
-  const fits = Array.isArray(holidays) && holidays.length <= MAX_HOLIDAYS;
-  expect(fits, 'holidays', `an array of at most ${MAX_HOLIDAYS} dates`, holidays);
-  if (!fits) return;
-  for (const [index, date] of holidays.entries()) {
-    expect(isDate(date), `holidays[${index}]`, 'a date of the calendar as `YYYY-MM-DD`', date);
-  }
-}
-
 function isTime(value: unknown): boolean {
   return typeof value === 'string' && TIME.test(value);
 }
 
 function isZone(value: unknown): boolean {
   return typeof value === 'string' && isTimeZone(value);
-}
-
-function isDate(value: unknown): boolean {
-  if (typeof value !== 'string' || !/^\d{4}-\d{2}-\d{2}$/.test(value)) return false;
-  // 30 February is parsed as 2 March, or not at all.
-  const parsed = new Date(`${value}T00:00:00Z`);
-  return !Number.isNaN(parsed.getTime()) && parsed.toISOString().startsWith(value);
-}
-
-function expectation(path: string, what: string, value: unknown): string {
-  return `Expected \`${path}\` to be ${what}, got ${got(value)}`;
-}
-
-function got(value: unknown): string {
-  if (value === undefined) return 'nothing';
-  if (typeof value === 'number' || typeof value === 'boolean') return `\`${value}\` (${typeof value})`;
-  if (typeof value === 'string') {
-    return value.length <= 80 ? `\`${value}\` (string)` : `a string of ${value.length} characters`;
-  }
-  if (Array.isArray(value)) return value.length === 0 ? 'an empty array' : `an array of ${value.length}`;
-  return kindOf(value);
 }

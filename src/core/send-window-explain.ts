@@ -5,9 +5,11 @@
  */
 
 import { DateTime } from 'luxon';
+import { capital, listed } from './plain-english.ts';
 import { intervals, zoneOf } from './send-window.ts';
-import { RECIPIENT_ZONE, type SendWindow, WEEKDAYS } from './send-window-check.ts';
+import { RECIPIENT_ZONE, type SendWindow } from './send-window-check.ts';
 import { FORECAST_DAYS, forecast, type ProjectedEnd, type RecipientsLeft } from './send-window-forecast.ts';
+import { WEEKDAYS } from './weekdays.ts';
 
 export interface ExplainOptions {
   /** The instant from which on it is explained. */
@@ -68,13 +70,13 @@ function rule(window: SendWindow): string {
 
 function daysOf({ days }: SendWindow): string {
   if (days.length === WEEKDAYS.length) return 'every day';
-  const names = days.map((day) => `${day.charAt(0).toUpperCase()}${day.slice(1)}`);
+  const names = days.map(capital);
   const firstDay = days[0];
   const inARow =
     firstDay !== undefined &&
     days[days.length - 1] === WEEKDAYS[WEEKDAYS.indexOf(firstDay) + days.length - 1];
   if (inARow && days.length > 2) return `on ${names[0]} to ${names[names.length - 1]}`;
-  return `on ${listOf(names)}`;
+  return `on ${listed(names)}`;
 }
 
 /** Those to come; one that was yesterday may still be today somewhere. */
@@ -84,7 +86,7 @@ function holidays(window: SendWindow, at: Date): string {
   if (dates.length === 0) return '';
   const shown = dates.slice(0, SHOWN_HOLIDAYS);
   if (dates.length > shown.length) shown.push(`${count(dates.length - shown.length)} more dates`);
-  return ` No window begins on ${listOf(shown)}.`;
+  return ` No window begins on ${listed(shown)}.`;
 }
 
 function nextLines(window: SendWindow, zone: string, at: Date, limit: number): string[] {
@@ -109,11 +111,6 @@ function endLine(end: ProjectedEnd, zone: string, ratePerSecond: number | undefi
 /** `Mon 2026-03-02 09:00 +01:00`. */
 function wallTime(instant: Date, zone: string): string {
   return DateTime.fromJSDate(instant, { zone }).setLocale('en').toFormat('ccc yyyy-MM-dd HH:mm ZZ');
-}
-
-function listOf(names: readonly string[]): string {
-  if (names.length < 2) return names.join('');
-  return `${names.slice(0, -1).join(', ')} and ${names[names.length - 1]}`;
 }
 
 function count(number: number): string {

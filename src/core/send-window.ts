@@ -13,7 +13,8 @@
  */
 
 import { isTimeZone } from './recipient.ts';
-import { RECIPIENT_ZONE, type SendWindow, WEEKDAYS } from './send-window-check.ts';
+import { RECIPIENT_ZONE, type SendWindow } from './send-window-check.ts';
+import { WEEKDAYS, type Weekday, weekdayOfDay } from './weekdays.ts';
 import { clockOf, DAY_MS, type ZoneClock } from './zone-clock.ts';
 
 export type WindowState =
@@ -129,8 +130,7 @@ interface Plan {
   /** Both from the beginning of the day, `toMs` up to 2 days. */
   readonly fromMs: number;
   readonly toMs: number;
-  /** By weekday, Monday first. */
-  readonly weekdays: readonly boolean[];
+  readonly weekdays: ReadonlySet<Weekday>;
   /** In order. */
   readonly holidays: readonly number[];
   readonly isHoliday: ReadonlySet<number>;
@@ -149,7 +149,7 @@ function planOf(window: SendWindow): Plan {
   const plan: Plan = {
     fromMs,
     toMs: toMs <= fromMs ? toMs + DAY_MS : toMs,
-    weekdays: WEEKDAYS.map((day) => window.days.includes(day)),
+    weekdays: new Set(window.days),
     holidays,
     isHoliday: new Set(holidays),
     always: toMs - fromMs === DAY_MS && window.days.length === WEEKDAYS.length,
@@ -160,9 +160,7 @@ function planOf(window: SendWindow): Plan {
 
 /** True if a window begins on the day. */
 function begins(plan: Plan, day: number): boolean {
-  // 1 January 1970 was a Thursday.
-  const weekday = (((day + 3) % 7) + 7) % 7;
-  return plan.weekdays[weekday] === true && !plan.isHoliday.has(day);
+  return plan.weekdays.has(weekdayOfDay(day)) && !plan.isHoliday.has(day);
 }
 
 /** `HH:MM` in ms from the beginning of the day. */

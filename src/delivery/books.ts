@@ -3,7 +3,8 @@ import { addCounts, type Counts, DELIVERY_STATES, emptyCounts } from '../core/le
 import { nextSamples } from '../core/progress-rate.ts';
 import { audienceSizes } from '../store/audiences.ts';
 import type { RunDoc } from '../store/documents.ts';
-import { decodePage, readPages, sumPages } from '../store/ledger-pages.ts';
+import { decodePage, readPages } from '../store/ledger-pages.ts';
+import { sumPages } from '../store/ledger-sums.ts';
 import { cacheProgress } from '../store/runs.ts';
 import type { Store } from '../store/store.ts';
 import { sizeOf } from './closing.ts';

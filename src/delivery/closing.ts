@@ -4,7 +4,7 @@
  */
 import { type Counts, settledCount } from '../core/ledger-page.ts';
 import type { RunDoc, RunReport } from '../store/documents.ts';
-import { sumPages } from '../store/ledger-pages.ts';
+import { sumPages } from '../store/ledger-sums.ts';
 import { finishRun, readRun, setReport } from '../store/runs.ts';
 import type { Store } from '../store/store.ts';
 

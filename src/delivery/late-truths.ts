@@ -7,13 +7,12 @@ import type { SendOutcome } from '../core/outcome.ts';
 import { applyLateTruths, type LateTruth } from '../core/settlement.ts';
 import type { LedgerPageDoc } from '../store/documents.ts';
 import {
-  decodePage,
   mergeLateTruths,
   pushLateTruths,
-  readPage,
   removeLateTruths,
   unheldLateTruths,
-} from '../store/ledger-pages.ts';
+} from '../store/ledger-late-truths.ts';
+import { decodePage, readPage } from '../store/ledger-pages.ts';
 import type { Store } from '../store/store.ts';
 import { recountReport } from './closing.ts';
 import type { HoldEnvironment } from './hold-environment.ts';

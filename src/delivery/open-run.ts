@@ -1,7 +1,7 @@
 /** Opening the run of a bulk campaign: the campaign first, then the run; any worker repeats the second step. */
 import type { EventBus } from '../events.ts';
 import type { Logger } from '../logger.ts';
-import { openBulkRun } from '../store/campaigns.ts';
+import { openBulkRun } from '../store/campaign-transitions.ts';
 import { type CampaignDoc, runIdOf } from '../store/documents.ts';
 import type { Journal } from '../store/journal.ts';
 import { insertRun, newRun } from '../store/runs.ts';

@@ -8,7 +8,8 @@ import type { Release } from '../core/page-release.ts';
 import type { LateTruth } from '../core/settlement.ts';
 import { orAtDeadline } from '../deadline.ts';
 import type { Claim } from '../store/documents.ts';
-import { type FlushAnswer, flushPage, type PageImage, removeLateTruths } from '../store/ledger-pages.ts';
+import { type FlushAnswer, flushPage, type PageImage } from '../store/ledger-flushes.ts';
+import { removeLateTruths } from '../store/ledger-late-truths.ts';
 import { type HoldEnvironment, type Moment, momentOf } from './hold-environment.ts';
 
 const REPEAT_MS = 500;

@@ -8,7 +8,7 @@ import { orAtDeadline } from '../deadline.ts';
 import type { Messenger } from '../messengers/messenger.ts';
 import { readAudiencePage } from '../store/audiences.ts';
 import type { Claim, LedgerPageDoc, RunDoc } from '../store/documents.ts';
-import { type ClaimKind, claimPage } from '../store/ledger-pages.ts';
+import { type ClaimKind, claimPage } from '../store/ledger-claims.ts';
 import { HeldPages } from './held-pages.ts';
 import { type HeldRun, type HoldEnvironment, type Moment, momentOf } from './hold-environment.ts';
 import { MessengerLine, WINDOW_FACTOR } from './messenger-line.ts';

@@ -3,7 +3,8 @@
  * again. Short and repeatable; ringing early, twice or late changes nothing.
  */
 import { type OpenRunOptions, openRun } from '../delivery/open-run.ts';
-import { clearAgendaJobId, isForeign, isNewer, parseId, readCampaign } from '../store/campaigns.ts';
+import { clearAgendaJobId } from '../store/campaign-heads.ts';
+import { isForeign, isNewer, parseId, readCampaign } from '../store/campaigns.ts';
 
 /** A processing campaign rings again after this time, as a safety net. */
 export const SAFETY_NET_MS = 60_000;

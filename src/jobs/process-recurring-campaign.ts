@@ -6,16 +6,9 @@
 import { decideOccurrences, type SkippedOccurrences } from '../core/misfire.ts';
 import { occurrenceKey } from '../core/recurrence.ts';
 import type { OpenRunOptions } from '../delivery/open-run.ts';
-import {
-  clearAgendaJobId,
-  completeRecurring,
-  isForeign,
-  isNewer,
-  type OccurrenceStep,
-  parseId,
-  readCampaign,
-  stepOccurrence,
-} from '../store/campaigns.ts';
+import { clearAgendaJobId } from '../store/campaign-heads.ts';
+import { completeRecurring, type OccurrenceStep, stepOccurrence } from '../store/campaign-transitions.ts';
+import { isForeign, isNewer, parseId, readCampaign } from '../store/campaigns.ts';
 import { type CampaignDoc, type OpenRunRef, runIdOf } from '../store/documents.ts';
 import { insertRun, newRun } from '../store/runs.ts';
 import { SAFETY_NET_MS } from './process-bulk-campaign.ts';

@@ -5,8 +5,7 @@
 
 import { domainToASCII } from 'node:url';
 import { type Problem, ValidationError } from '../errors.ts';
-import { expectation } from '../input-checks.ts';
-import { suggestionSentence } from '../suggestion.ts';
+import { expectation, integerProblems, unknownKey } from '../input-checks.ts';
 import type { SmtpServer } from './smtp-connection.ts';
 import { bareAddress } from './smtp-mime.ts';
 
@@ -55,14 +54,12 @@ export function resolveSmtpOptions(options: SmtpMessengerOptions): ResolvedSmtpO
   const unknownKeys = (path: string, given: object, known: readonly string[]) => {
     for (const key of Object.keys(given)) {
       if (known.includes(key)) continue;
-      problem(path + key, `Unknown key \`${path}${key}\`. ${suggestionSentence(key, known, 'keys')}`);
+      problem(path + key, unknownKey(key, path + key, known));
     }
   };
   const integer = (path: 'connections' | 'timeoutMs', least: number, most: number, standard: number) => {
     const value = options[path] ?? standard;
-    if (!Number.isInteger(value) || value < least || value > most) {
-      problem(path, expectation(path, `an integer from ${least} to ${most}`, value));
-    }
+    problems.push(...integerProblems(path, value, least, most));
     return value;
   };
 

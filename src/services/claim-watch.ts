@@ -13,7 +13,8 @@ import { inParallel } from '../in-parallel.ts';
 import { readAudiencePage } from '../store/audiences.ts';
 import type { Claim, RunDoc } from '../store/documents.ts';
 import type { Journal } from '../store/journal.ts';
-import { decodePage, readClaims, readPage, takeOverPage, type WatchedClaim } from '../store/ledger-pages.ts';
+import { readClaims, takeOverPage, type WatchedClaim } from '../store/ledger-claims.ts';
+import { decodePage, readPage } from '../store/ledger-pages.ts';
 import { readRun } from '../store/runs.ts';
 import { createDuty, type Duty } from './duty.ts';
 

@@ -3,9 +3,10 @@
  * the audience. Reads only, and decides nothing.
  */
 import type { ObjectId } from 'mongodb';
-import { addCounts, type Counts, emptyCounts } from '../core/ledger-page.ts';
+import type { Counts } from '../core/ledger-page.ts';
 import type { ClaimFacts, OtherCampaign, PageFacts } from '../core/standing.ts';
 import { type PageStatus, SCHEMA_VERSION } from './documents.ts';
+import { COUNT_SUMS, totalCounts } from './ledger-sums.ts';
 import { MAJORITY, type Store } from './store.ts';
 
 /** Pages whose recipients' zones are looked at: those that are sent first. */
@@ -27,9 +28,6 @@ export async function readPageFacts(
   store: Store,
   run: { readonly runId: string; readonly pages: number; readonly total: number; readonly orderNo: number },
 ): Promise<PageFacts> {
-  const sums = Object.fromEntries(
-    Object.keys(emptyCounts()).map((state) => [state, { $sum: `$counts.${state}` }]),
-  );
   const countIf = (...conditions: unknown[]) => ({ $sum: { $cond: [{ $and: conditions }, 1, 0] } });
   const has = (letter: string) => ({ $gte: [{ $indexOfBytes: ['$states', letter] }, 0] });
   const rows = await store.ledgerPages
@@ -40,7 +38,7 @@ export async function readPageFacts(
           $group: {
             _id: { status: '$status', workerId: '$claim.workerId' },
             n: { $sum: 1 },
-            ...sums,
+            ...COUNT_SUMS,
             behind: countIf({ $ne: ['$status', 'claimed'] }, { $lt: ['$orderNo', run.orderNo] }),
             newer: countIf({ $gt: ['$schemaVersion', SCHEMA_VERSION] }),
             dueAt: { $min: '$dueAt' },
@@ -59,10 +57,6 @@ export async function readPageFacts(
 }
 
 function factsOf(rows: readonly Row[], total: number): PageFacts {
-  const counts = emptyCounts();
-  for (const row of rows) addCounts(counts, row);
-  const counted = Object.values(counts).reduce((sum, value) => sum + value, 0);
-  counts.pending += Math.max(0, total - counted);
   const of = (status: PageStatus): readonly Row[] => rows.filter((row) => row._id.status === status);
   const sum = (some: readonly Row[], field: 'n' | 'behind' | 'newer'): number =>
     some.reduce((all, row) => all + row[field], 0);
@@ -71,7 +65,7 @@ function factsOf(rows: readonly Row[], total: number): PageFacts {
     return { workerId: row._id.workerId ?? '', pages, settling, waitMs: waitMs ?? 0 };
   });
   return {
-    counts,
+    counts: totalCounts(rows, total),
     pending: sum(of('pending'), 'n'),
     waiting: sum(of('waiting'), 'n'),
     claimed: sum(of('claimed'), 'n'),

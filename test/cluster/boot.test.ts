@@ -5,7 +5,7 @@
 import { type Collection, ObjectId } from 'mongodb';
 import { afterEach, expect, it } from 'vitest';
 import type { Campaign } from '../../src/campaign-view.ts';
-import { openBulkRun } from '../../src/store/campaigns.ts';
+import { openBulkRun } from '../../src/store/campaign-transitions.ts';
 import { type CampaignDoc, runIdOf } from '../../src/store/documents.ts';
 import { insertRun, newRun } from '../../src/store/runs.ts';
 import type { Store } from '../../src/store/store.ts';

@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ObjectId } from 'mongodb';
 import { expect, it } from 'vitest';
-import { openBulkRun } from '../../src/store/campaigns.ts';
+import { openBulkRun } from '../../src/store/campaign-transitions.ts';
 import { type CampaignDoc, runIdOf } from '../../src/store/documents.ts';
 import {
   campaignsOf,

@@ -36,7 +36,7 @@ describe('checkRate', () => {
     expect(tokensPerMs(rate) * spacingMs(rate)).toBeCloseTo(1, 12);
   });
 
-  const oneOf = 'to be an object with one of `perSecond`, `perMinute`, `perHour` and `perDay`';
+  const units = 'perSecond, perMinute, perHour, perDay';
   test.each<[unknown, string, string]>([
     [
       { perSecond: 0 },
@@ -54,7 +54,11 @@ describe('checkRate', () => {
       'rate.perDay',
       'Expected `rate.perDay` to be a positive number, got `Infinity` (number)',
     ],
-    [{ perMinute: '5' }, 'rate.perMinute', 'Expected `rate.perMinute` to be a positive number, got a string'],
+    [
+      { perMinute: '5' },
+      'rate.perMinute',
+      'Expected `rate.perMinute` to be a positive number, got `5` (string)',
+    ],
     [
       { perSecond: 2e6 },
       'rate.perSecond',
@@ -65,11 +69,15 @@ describe('checkRate', () => {
       'rate.perDay',
       'Expected `rate.perDay` to be at least one a year, got `0.001` (number)',
     ],
-    [5, 'rate', `Expected \`rate\` ${oneOf}, got \`5\` (number)`],
-    [undefined, 'rate', `Expected \`rate\` ${oneOf}, got nothing`],
-    [{}, 'rate', `Expected \`rate\` ${oneOf}, got none of them`],
-    [{ perWeek: 5 }, 'rate', `Expected \`rate\` ${oneOf}, got \`perWeek\``],
-    [{ perSecond: 1, perDay: 2 }, 'rate', `Expected \`rate\` ${oneOf}, got \`perSecond\` and \`perDay\``],
+    [5, 'rate', `Expected \`rate\` to be an object with one of ${units}, got \`5\` (number)`],
+    [undefined, 'rate', `Expected \`rate\` to be an object with one of ${units}, got nothing`],
+    [{}, 'rate', `Expected \`rate\` to have exactly one of ${units}, got none of them`],
+    [{ perWeek: 5 }, 'rate', `Expected \`rate\` to have exactly one of ${units}, got \`perWeek\``],
+    [
+      { perSecond: 1, perDay: 2 },
+      'rate',
+      `Expected \`rate\` to have exactly one of ${units}, got \`perSecond\` and \`perDay\``,
+    ],
   ])('%j is refused', (input, path, message) => {
     expect(checkRate(input)).toEqual({ problem: { path, message } });
   });

@@ -71,8 +71,8 @@ describe('one problem, its path and a part of its words', () => {
     ],
     [{ daily: { at: '9:00' } }, 'recurrence.daily.at', 'got `9:00` (string)'],
     [{ daily: { at: '24:00' } }, 'recurrence.daily.at', 'got `24:00` (string)'],
-    [{ weekly: { at: '09:00' } }, 'recurrence.weekly.on', 'a list of sunday, monday'],
-    [{ weekly: { on: [], at: '09:00' } }, 'recurrence.weekly.on', 'got an array'],
+    [{ weekly: { at: '09:00' } }, 'recurrence.weekly.on', 'a list of monday, tuesday'],
+    [{ weekly: { on: [], at: '09:00' } }, 'recurrence.weekly.on', 'got an empty array'],
     [{ weekly: { on: ['Monday'], at: '09:00' } }, 'recurrence.weekly.on', 'got an array'],
     [{ monthly: { on: 0, at: '09:00' } }, 'recurrence.monthly.on', 'a day from 1 to 31, `last`'],
     [{ monthly: { on: 32, at: '09:00' } }, 'recurrence.monthly.on', 'got `32` (number)'],
@@ -81,7 +81,7 @@ describe('one problem, its path and a part of its words', () => {
       'recurrence.monthly.on.nth',
       'from 1 to 5, or -1',
     ],
-    [{ monthly: { on: { nth: 1 }, at: '09:00' } }, 'recurrence.monthly.on.weekday', 'one of sunday'],
+    [{ monthly: { on: { nth: 1 }, at: '09:00' } }, 'recurrence.monthly.on.weekday', 'one of monday'],
     // the rest
     [{ ...daily, timezone: 'Mars/Olympus' }, 'recurrence.timezone', 'an IANA time zone'],
     [{ ...daily, timezone: '+02:00' }, 'recurrence.timezone', 'got `+02:00` (string)'],
@@ -96,8 +96,16 @@ describe('one problem, its path and a part of its words', () => {
     ],
     [{ ...daily, maxRuns: 0 }, 'recurrence.maxRuns', 'an integer from 1 to 1000000, got `0` (number)'],
     [{ ...daily, exclude: ['2026-12-25'] }, 'recurrence.exclude', 'got an array'],
-    [{ ...daily, exclude: { dates: ['2026-02-30'] } }, 'recurrence.exclude.dates.0', 'an existing date'],
-    [{ ...daily, exclude: { dates: ['25.12.2026'] } }, 'recurrence.exclude.dates.0', 'an existing date'],
+    [
+      { ...daily, exclude: { dates: ['2026-02-30'] } },
+      'recurrence.exclude.dates[0]',
+      'a date of the calendar',
+    ],
+    [
+      { ...daily, exclude: { dates: ['25.12.2026'] } },
+      'recurrence.exclude.dates[0]',
+      'a date of the calendar',
+    ],
     [{ ...daily, exclude: { dates: '2026-12-25' } }, 'recurrence.exclude.dates', 'a list of at most 1000'],
     [{ ...daily, jitterMs: -1 }, 'recurrence.jitterMs', 'an integer from 0 to 86400000'],
     [{ ...daily, dst: { gap: 'jump' } }, 'recurrence.dst.gap', 'one of shift, skip, got `jump` (string)'],
@@ -125,7 +133,7 @@ test('all problems at once', () => {
     'recurrence.start',
     'recurrence.timezone',
     'recurrence.maxRuns',
-    'recurrence.exclude.dates.0',
+    'recurrence.exclude.dates[0]',
   ]);
 });
 

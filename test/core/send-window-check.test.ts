@@ -1,7 +1,8 @@
 /** Which send windows are accepted, and what is said about the others. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { checkSendWindow, MAX_HOLIDAYS, WEEKDAYS } from '../../src/core/send-window-check.ts';
+import { checkSendWindow, MAX_HOLIDAYS } from '../../src/core/send-window-check.ts';
+import { WEEKDAYS } from '../../src/core/weekdays.ts';
 
 const GOOD = { from: '09:00', to: '17:30', timezone: 'Europe/Paris' };
 
@@ -64,7 +65,7 @@ describe('refused', () => {
     [{ timezone: 'recipient' }, 'fallbackTimezone', 'for recipients without one, got nothing'],
     [{ timezone: 'recipient', fallbackTimezone: 'recipient' }, 'fallbackTimezone', 'an IANA time zone'],
     [{ fallbackTimezone: 'UTC' }, 'fallbackTimezone', 'left out unless `timezone` is `recipient`'],
-    [{ holidays: '2026-12-25' }, 'holidays', `an array of at most ${MAX_HOLIDAYS} dates`],
+    [{ holidays: '2026-12-25' }, 'holidays', `a list of at most ${MAX_HOLIDAYS} dates`],
     [{ holidays: Array(501).fill('2026-12-25') }, 'holidays', 'got an array of 501'],
     [{ holidays: ['2026-12-25', '2026-02-30'] }, 'holidays[1]', 'a date of the calendar as `YYYY-MM-DD`'],
     [{ holidays: ['2026-13-01'] }, 'holidays[0]', 'got `2026-13-01` (string)'],

@@ -2,7 +2,8 @@
  * The slow truth for the tests of send windows: the wall clock of a zone, read from the runtime's calendar minute by
  * minute, and what a window makes of it. It shares no code with what it is compared to.
  */
-import { type SendWindow, WEEKDAYS } from '../../src/core/send-window-check.ts';
+import type { SendWindow } from '../../src/core/send-window-check.ts';
+import { WEEKDAYS } from '../../src/core/weekdays.ts';
 
 export const MINUTE_MS = 60_000;
 const DAY_MINUTES = 1_440;

@@ -7,7 +7,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import type { Campaign } from '../../src/campaign-view.ts';
 import { createCampaignRouter } from '../../src/http/router.ts';
 import type { CampaignScheduler } from '../../src/scheduler.ts';
-import { openBulkRun } from '../../src/store/campaigns.ts';
+import { openBulkRun } from '../../src/store/campaign-transitions.ts';
 import { type CampaignDoc, runIdOf } from '../../src/store/documents.ts';
 import { testDatabase } from '../support/mongo.ts';
 import { startProxy } from '../support/proxy.ts';

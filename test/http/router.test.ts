@@ -11,7 +11,7 @@ import {
   type RoutedScheduler,
 } from '../../src/http/router.ts';
 import type { Logger } from '../../src/logger.ts';
-import type { RecoveryReport } from '../../src/services/recovery.ts';
+import type { RecoveryReport } from '../../src/services/recovery-pass.ts';
 
 const REPORT: RecoveryReport = {
   recoveredCount: 1,

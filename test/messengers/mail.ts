@@ -1,9 +1,11 @@
 /** Makes messages, and a messenger that is closed after the test, for the tests of the SMTP messenger. */
 
-import { onTestFinished } from 'vitest';
+import { afterAll, beforeEach, expect, onTestFinished } from 'vitest';
 import { DeliveryError, type Message, type Messenger } from '../../src/messengers/messenger.ts';
 import { smtpMessenger } from '../../src/messengers/smtp.ts';
 import type { SmtpMessengerOptions } from '../../src/messengers/smtp-options.ts';
+import { startSmtpSink } from '../support/smtp-sink.ts';
+import { readMail } from './read-mail.ts';
 
 export const CONTENT = { subject: 'Hello {{ first_name }}', text: 'Dear {{ first_name }}' };
 
@@ -34,4 +36,19 @@ export async function failureOf(sending: Promise<unknown>): Promise<DeliveryErro
   );
   if (error instanceof DeliveryError) return error;
   throw new Error('expected a DeliveryError', { cause: error });
+}
+
+/** A sink for the tests of one file, empty before each; `arrived` sends one mail to it and reads what came. */
+export async function mailSink() {
+  const sink = await startSmtpSink();
+  beforeEach(() => {
+    sink.messages.length = 0;
+  });
+  afterAll(() => sink.close());
+  const arrived = async (changes: Parameters<typeof mail>[0], options: object = {}) => {
+    await messenger({ url: sink.url, ...options }).send(mail(changes), context);
+    expect(sink.messages).toHaveLength(1);
+    return readMail(sink.messages[0]?.raw ?? '');
+  };
+  return { sink, arrived };
 }

@@ -1,24 +1,9 @@
 /** What arrives: rendered, escaped, encoded, addressed to one person, whatever the values hold. */
 
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { type SmtpSink, startSmtpSink } from '../support/smtp-sink.ts';
-import { CONTENT, context, failureOf, mail, messenger } from './mail.ts';
-import { readMail } from './read-mail.ts';
+import { describe, expect, test } from 'vitest';
+import { CONTENT, context, failureOf, mail, mailSink, messenger } from './mail.ts';
 
-let sink: SmtpSink;
-beforeAll(async () => {
-  sink = await startSmtpSink();
-});
-beforeEach(() => {
-  sink.messages.length = 0;
-});
-afterAll(() => sink.close());
-
-async function arrived(changes: Parameters<typeof mail>[0], options: object = {}) {
-  await messenger({ url: sink.url, ...options }).send(mail(changes), context);
-  expect(sink.messages).toHaveLength(1);
-  return readMail(sink.messages[0]?.raw ?? '');
-}
+const { sink, arrived } = await mailSink();
 
 describe('the mail', () => {
   test('has the headers a mail needs', async () => {

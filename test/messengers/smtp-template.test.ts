@@ -1,26 +1,12 @@
 /** Templates: what they show, what they may not do, and which content is refused before anything is sent. */
 
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { CampaignSchedulerError } from '../../src/errors.ts';
 import type { Content } from '../../src/messengers/messenger.ts';
-import { type SmtpSink, startSmtpSink } from '../support/smtp-sink.ts';
-import { CONTENT, context, failureOf, mail, messenger } from './mail.ts';
+import { CONTENT, context, failureOf, mail, mailSink, messenger } from './mail.ts';
 import { readMail } from './read-mail.ts';
 
-let sink: SmtpSink;
-beforeAll(async () => {
-  sink = await startSmtpSink();
-});
-beforeEach(() => {
-  sink.messages.length = 0;
-});
-afterAll(() => sink.close());
-
-async function arrived(changes: Parameters<typeof mail>[0], options: object = {}) {
-  await messenger({ url: sink.url, ...options }).send(mail(changes), context);
-  expect(sink.messages).toHaveLength(1);
-  return readMail(sink.messages[0]?.raw ?? '');
-}
+const { sink, arrived } = await mailSink();
 
 describe('values as Liquid shows them', () => {
   // A bare name takes a short way past the engine; behind a tag it goes through the engine.

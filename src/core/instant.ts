@@ -1,10 +1,10 @@
 /**
- * The instants people give: a Date, a luxon DateTime or an ISO string. Invariant: a string without an offset is refused,
- * because the same words mean another instant on every server.
+ * The instants and dates people give: a Date, a luxon DateTime, an ISO string, a day of the calendar. Invariant: a string
+ * without an offset is refused, because the same words mean another instant on every server.
  */
 
 import { DateTime } from 'luxon';
-import { expectation } from './input-checks.ts';
+import { expectation, type Problem } from './expectation.ts';
 
 /** An instant as people may give it. */
 export type InstantInput = Date | DateTime | string;
@@ -15,9 +15,7 @@ const ENDS_WITH_OFFSET = /T.*(?:Z|[+-]\d{2}(?::?\d{2})?)$/i;
 /** What is wrong with it, or `undefined`. */
 export function instantProblem(value: unknown, path: string): string | undefined {
   if (value instanceof Date) {
-    return Number.isNaN(value.getTime())
-      ? `Expected \`${path}\` to be ${WHAT}, got an invalid Date`
-      : undefined;
+    return Number.isNaN(value.getTime()) ? expectation(path, WHAT, value) : undefined;
   }
   if (DateTime.isDateTime(value)) {
     if (value.isValid) return undefined;
@@ -35,4 +33,21 @@ export function instantProblem(value: unknown, path: string): string | undefined
 export function instantOf(value: InstantInput): number {
   if (value instanceof Date) return value.getTime();
   return (typeof value === 'string' ? DateTime.fromISO(value) : value).toMillis();
+}
+
+/** What is wrong with a list of days `YYYY-MM-DD`, entry by entry; 30 February is none. */
+export function dateProblems(path: string, value: unknown, most: number): Problem[] {
+  if (!Array.isArray(value) || value.length > most) {
+    return [{ path, message: expectation(path, `a list of at most ${most} dates \`YYYY-MM-DD\``, value) }];
+  }
+  return value.flatMap((date: unknown, index): Problem[] => {
+    if (isDate(date)) return [];
+    const entry = `${path}[${index}]`;
+    return [{ path: entry, message: expectation(entry, 'a date of the calendar as `YYYY-MM-DD`', date) }];
+  });
+}
+
+function isDate(value: unknown): boolean {
+  if (typeof value !== 'string' || !/^\d{4}-\d{2}-\d{2}$/.test(value)) return false;
+  return DateTime.fromISO(value, { zone: 'utc' }).isValid;
 }

@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { DateTime, FixedOffsetZone } from 'luxon';
 import { describe, expect, test } from 'vitest';
-import { instantOf, instantProblem } from '../src/send-time.ts';
+import { instantOf, instantProblem } from '../../src/core/instant.ts';
 
 describe('an instant', () => {
   test.each([

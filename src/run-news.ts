@@ -1,0 +1,75 @@
+/**
+ * What a worker tells of runs: deliveries, pages put aside, runs and campaigns whose audience could not be frozen.
+ * Invariant: what is told is durable before; a loss of the audience is written under the guards of the store first, then
+ * comes the log, the journal and the event.
+ */
+import type { DeliveryEvent, EventBus } from './events.ts';
+import type { Logger } from './logger.ts';
+import { failCampaign } from './store/campaign-transitions.ts';
+import { readCampaign } from './store/campaigns.ts';
+import type { RunDoc } from './store/documents.ts';
+import type { Journal } from './store/journal.ts';
+import { failRun } from './store/runs.ts';
+import type { Store } from './store/store.ts';
+
+export interface RunNewsOptions {
+  readonly store: Store;
+  readonly serverNow: () => Date;
+  readonly journal: Journal;
+  readonly events: EventBus;
+  readonly logger: Logger;
+}
+
+const DELIVERY_EVENTS = [
+  'delivery:sent',
+  'delivery:failed',
+  'delivery:skipped',
+  'delivery:unknown',
+  'delivery:retrying',
+] as const;
+
+const campaignRef = (run: RunDoc) => ({ id: run.campaignId.toHexString(), name: run.name });
+const runRef = (run: RunDoc) => ({ id: run._id, occurrence: run.occurrence });
+
+export function wantsDeliveries(events: EventBus): boolean {
+  return DELIVERY_EVENTS.some((name) => events.has(name));
+}
+
+export function tellDeliveries(events: EventBus, run: RunDoc, deliveries: readonly DeliveryEvent[]): void {
+  for (const delivery of deliveries) {
+    events.emit(`delivery:${delivery.state}`, { campaign: campaignRef(run), run: runRef(run), delivery });
+  }
+}
+
+/** Ends the campaign, or of a recurring one this run only, after its last attempt to freeze the audience. */
+export async function freezingFailed(options: RunNewsOptions, run: RunDoc, detail: string): Promise<void> {
+  const { store, serverNow, journal, events, logger } = options;
+  const reason = { code: 'freezing_failed', detail, at: serverNow(), by: 'scheduler' };
+  const campaign = await readCampaign(store, run.campaignId);
+  if (campaign === null) return;
+  const { recurrence } = campaign.schedule;
+  // A recurring campaign gives up this run only; whether it then pauses is decided when the run is taken out.
+  const failed =
+    recurrence === undefined ? await failCampaign(store, campaign, reason) : await failRun(store, run._id);
+  if (!failed) return;
+  const about = { campaignId: run.campaignId, runId: run._id };
+  if (recurrence !== undefined) {
+    logger.error({ campaign: run.name, occurrence: run.occurrence, detail }, 'run failed: no audience');
+    return journal.write({ ...about, kind: 'run-failed', detail: { reason: detail } });
+  }
+  logger.error({ campaign: run.name, detail }, 'campaign failed: its audience could not be frozen');
+  await journal.write({ ...about, kind: 'failed', detail: { reason: detail } });
+  events.emit('campaign:failed', { campaign: campaignRef(run), run: runRef(run), reason });
+}
+
+export async function tellParked(options: RunNewsOptions, run: RunDoc, page: number): Promise<void> {
+  const { journal, events, logger } = options;
+  logger.error({ campaign: run.name, page }, 'a page was put aside: its holders died three times in a row');
+  await journal.write({
+    campaignId: run.campaignId,
+    runId: run._id,
+    kind: 'page-parked',
+    detail: { page },
+  });
+  events.emit('page:parked', { campaign: campaignRef(run), run: runRef(run), page, deaths: 3 });
+}
