@@ -23,7 +23,7 @@ import { type Problem, ValidationError } from './errors.ts';
 import { explainCampaign } from './explain.ts';
 import { expectation } from './input-checks.ts';
 import type { Content } from './messengers/messenger.ts';
-import { type CampaignUpdate, manualRun, pastRuns, updateOf } from './recurring.ts';
+import { type CampaignUpdate, fromNowOn, manualRun, pastRuns, updateOf } from './recurring.ts';
 import { type InstantInput, instantOf, instantProblem } from './send-time.ts';
 import { freezingAttempts } from './store/audiences.ts';
 import { listCampaigns, newId, parseId, readCampaign } from './store/campaigns.ts';
@@ -31,6 +31,7 @@ import type { CampaignDoc, JournalDoc, RunReport } from './store/documents.ts';
 import { refreshRuns, resetFreezing } from './store/runs.ts';
 
 const MAX_LISTED = 1000;
+const RECURS = 'it recurs, and its rule says when it runs';
 
 export interface Progress extends Counts {
   readonly total: number;
@@ -133,19 +134,27 @@ export class Campaigns {
     return found.map(viewOf);
   }
 
-  /** Takes a draft into the schedule. Default time: its own, else now. */
+  /**
+   * Takes a draft into the schedule. Default time: its own, else now. One that recurs takes no time: its rule counts from
+   * now on.
+   */
   async schedule(id: string, sendAt?: InstantInput): Promise<Campaign> {
     const at = sendAt === undefined ? undefined : this.#instant(sendAt);
-    const changed = await this.#changes.change(id, 'schedule', (campaign) => ({
-      sendAt: at ?? campaign.schedule.sendAt ?? this.#options.serverNow(),
-    }));
+    const changed = await this.#changes.change(id, 'schedule', (campaign) => {
+      const now = this.#options.serverNow();
+      const { recurrence } = campaign.schedule;
+      if (recurrence === undefined) return { sendAt: at ?? campaign.schedule.sendAt ?? now };
+      if (at !== undefined) throw refusal(campaign, 'schedule', RECURS);
+      return { fields: fromNowOn(campaign, recurrence, now) };
+    });
     return this.#scheduled(changed);
   }
 
-  /** Moves a campaign that has not started to another time. */
+  /** Moves a campaign that has not started to another time. One that recurs is refused: `update` changes its rule. */
   async reschedule(id: string, sendAt: InstantInput): Promise<Campaign> {
     const at = this.#instant(sendAt);
     const changed = await this.#changes.change(id, 'reschedule', (campaign) => {
+      if (campaign.schedule.recurrence !== undefined) throw refusal(campaign, 'reschedule', RECURS);
       if (campaign.openRuns.length > 0) throw refusal(campaign, 'reschedule', 'it has started');
       return { sendAt: at };
     });

@@ -157,15 +157,23 @@ export function updateOf(
   };
 }
 
-/** The fields of a rule that counts from now on: what is past is past. */
+/** The fields of a rule that takes another's place. */
 function newRule(
   campaign: CampaignDoc,
   recurrence: Recurrence,
   now: Date,
 ): NonNullable<CampaignChange['fields']> {
-  const next = nextRinging(recurrence, now, campaign._id.toHexString());
+  return { 'schedule.recurrence': recurrence, ...fromNowOn(campaign, recurrence, now) };
+}
+
+/** The fields of a rule that counts from now on: what is past is past. */
+export function fromNowOn(
+  campaign: CampaignDoc,
+  rule: Recurrence,
+  now: Date,
+): NonNullable<CampaignChange['fields']> {
+  const next = nextRinging(rule, now, campaign._id.toHexString());
   return {
-    'schedule.recurrence': recurrence,
     lastOccurrence: now,
     nextOccurrence: next?.nominal ?? null,
     nextRunAt: next?.ringAt ?? null,

@@ -1,0 +1,54 @@
+/** What people do to a rule that is not yet, or no longer, in force: nothing past fires, and nothing wrong is promised. */
+import { describe, expect, it } from 'vitest';
+import { testDatabase } from '../support/mongo.ts';
+import { campaignsOf, inHours, people, runsOf, startRig, tidyUpAfterEach } from './fixtures.ts';
+
+const { db, uri } = await testDatabase();
+tidyUpAfterEach(db);
+
+const HOUR = 3_600_000;
+const HOURLY = { cron: '0 * * * *' };
+const audience = people(2);
+const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** Created so many hours ago. */
+async function age(hours: number): Promise<void> {
+  const before = new Date(Date.now() - hours * HOUR);
+  await campaignsOf(db).updateMany({}, [
+    {
+      $set: {
+        lastOccurrence: before,
+        nextOccurrence: { $dateTrunc: { date: { $add: [before, HOUR] }, unit: 'hour' } },
+        nextRunAt: { $dateTrunc: { date: { $add: [before, HOUR] }, unit: 'hour' } },
+        'schedule.recurrence.anchor': before,
+      },
+    },
+  ]);
+}
+
+describe('a draft with a rule', () => {
+  it('does not run what would have occurred while it was a draft', async () => {
+    const rig = await startRig(uri);
+    const { id } = await rig.create({ audience, recurrence: HOURLY, draft: true });
+    await age(5);
+    const scheduled = await rig.scheduler.campaigns.schedule(id);
+    expect(scheduled.status).toBe('scheduled');
+    expect(scheduled.nextRunAt?.getTime()).toBe(Math.floor(Date.now() / HOUR) * HOUR + HOUR);
+    await pause(1_500);
+    expect(await runsOf(db).countDocuments()).toBe(0);
+    expect(await rig.scheduler.why(id)).toMatchObject({ code: 'next_occurrence' });
+  });
+
+  it('is not scheduled to a time beside its rule', async () => {
+    const rig = await startRig(uri);
+    const { id } = await rig.create({ audience, recurrence: HOURLY, draft: true });
+    await expect(rig.scheduler.campaigns.schedule(id, inHours(3))).rejects.toThrow(/recurs/);
+  });
+});
+
+it('a recurring campaign is not moved to another time: its rule says when it runs', async () => {
+  const rig = await startRig(uri);
+  const { id, nextRunAt } = await rig.create({ audience, recurrence: HOURLY });
+  await expect(rig.scheduler.campaigns.reschedule(id, inHours(300))).rejects.toThrow(/recurs/);
+  expect((await rig.scheduler.campaigns.find(id))?.nextRunAt).toEqual(nextRunAt);
+});
