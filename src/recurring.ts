@@ -163,7 +163,7 @@ function newRule(
   recurrence: Recurrence,
   now: Date,
 ): NonNullable<CampaignChange['fields']> {
-  return { 'schedule.recurrence': recurrence, ...fromNowOn(campaign, recurrence, now) };
+  return { 'schedule.recurrence': recurrence, runsOpened: 0, ...fromNowOn(campaign, recurrence, now) };
 }
 
 /** The fields of a rule that counts from now on: what is past is past. */

@@ -52,3 +52,12 @@ it('a recurring campaign is not moved to another time: its rule says when it run
   await expect(rig.scheduler.campaigns.reschedule(id, inHours(300))).rejects.toThrow(/recurs/);
   expect((await rig.scheduler.campaigns.find(id))?.nextRunAt).toEqual(nextRunAt);
 });
+
+it('maxRuns of a new rule counts from the change on', async () => {
+  const rig = await startRig(uri);
+  const { id } = await rig.create({ audience, recurrence: HOURLY });
+  await campaignsOf(db).updateOne({}, { $set: { runsOpened: 5 } });
+  await rig.scheduler.campaigns.update(id, { recurrence: { every: { seconds: 1 }, maxRuns: 2 } });
+  await rig.until(id, 'completed');
+  expect(await runsOf(db).countDocuments()).toBe(2);
+});
