@@ -83,7 +83,9 @@ export class CampaignChanges {
    */
   async ring(campaign: CampaignDoc): Promise<CampaignDoc> {
     const { alarms, store, nudge, serverNow, logger } = this.#options;
-    const at = campaign.openRuns.length > 0 ? serverNow() : (campaign.nextRunAt ?? serverNow());
+    // What was left out by a change of the rule is told when the alarm rings.
+    const isBusy = campaign.openRuns.length > 0 || campaign.leftOut !== undefined;
+    const at = isBusy ? serverNow() : (campaign.nextRunAt ?? serverNow());
     try {
       const agendaJobId = await alarms.wake(alarmOf(campaign), campaign._id.toHexString(), at);
       await setAgendaJobIds(store, [{ id: campaign._id, agendaJobId }]);

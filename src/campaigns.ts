@@ -211,9 +211,7 @@ export class Campaigns {
       return { fields };
     };
     const changed = await this.#changes.change(id, 'update', change, by);
-    return changed.status === 'draft' || changed.status === 'paused'
-      ? viewOf(changed)
-      : viewOf(await this.#changes.ring(changed));
+    return changed.status === 'draft' ? viewOf(changed) : viewOf(await this.#changes.ring(changed));
   }
 
   /** No new send starts; those in flight end and are recorded. Durable when it resolves; other workers see it within a second. */

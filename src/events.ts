@@ -76,7 +76,8 @@ export interface EventMap {
   'run:completed': { readonly campaign: CampaignRef; readonly run: RunRef; readonly report: RunReport };
   /**
    * Occurrences of a recurring campaign that did not run, and why: `missed` (nobody ran them in time), `too-late`,
-   * `coalesced` (a later one runs for them), `overlap` (an earlier run was open), `queue-full`.
+   * `coalesced` (a later one runs for them), `overlap` (an earlier run was open), `queue-full`, `rule-changed` (they were
+   * due when a person changed the rule).
    */
   'occurrence:skipped': {
     readonly campaign: CampaignRef;

@@ -6,7 +6,7 @@
 
 import { refusal } from './campaign-changes.ts';
 import { type CampaignInput, parseCampaign } from './campaign-input.ts';
-import { MAX_QUEUED_RUNS, nextRinging } from './core/misfire.ts';
+import { dueAtChange, MAX_QUEUED_RUNS, nextRinging } from './core/misfire.ts';
 import { occurrenceKey, occurrencesBetween } from './core/recurrence.ts';
 import type { Recurrence } from './core/recurrence-rule.ts';
 import { ValidationError } from './errors.ts';
@@ -163,7 +163,24 @@ function newRule(
   recurrence: Recurrence,
   now: Date,
 ): NonNullable<CampaignChange['fields']> {
-  return { 'schedule.recurrence': recurrence, runsOpened: 0, ...fromNowOn(campaign, recurrence, now) };
+  const { status, lastOccurrence = null, nextOccurrence = null, runsOpened = 0, leftOut = [] } = campaign;
+  const before = campaign.schedule.recurrence;
+  const due =
+    before === undefined || status === 'draft'
+      ? null
+      : dueAtChange({
+          rule: before,
+          lastNominal: lastOccurrence,
+          nextNominal: nextOccurrence,
+          now,
+          runsSoFar: runsOpened,
+        });
+  return {
+    'schedule.recurrence': recurrence,
+    runsOpened: 0,
+    ...(due === null ? {} : { leftOut: [...leftOut, due] }),
+    ...fromNowOn(campaign, recurrence, now),
+  };
 }
 
 /** The fields of a rule that counts from now on: what is past is past. */

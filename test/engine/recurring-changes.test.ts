@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { testDatabase } from '../support/mongo.ts';
 import { campaignsOf, inHours, people, runsOf, startRig, tidyUpAfterEach } from './fixtures.ts';
+import { PATIENCE } from './provider.ts';
 
 const { db, uri } = await testDatabase();
 tidyUpAfterEach(db);
@@ -60,4 +61,16 @@ it('maxRuns of a new rule counts from the change on', async () => {
   await rig.scheduler.campaigns.update(id, { recurrence: { every: { seconds: 1 }, maxRuns: 2 } });
   await rig.until(id, 'completed');
   expect(await runsOf(db).countDocuments()).toBe(2);
+});
+
+it('what was missed when the rule changed is told as left out', async () => {
+  const rig = await startRig(uri, { worker: false });
+  const { id } = await rig.create({ audience, recurrence: { ...HOURLY, misfire: 'all' } });
+  await age(5);
+  await rig.scheduler.campaigns.update(id, { recurrence: { cron: '30 * * * *' } });
+  await startRig(uri);
+  const told = async () =>
+    (await rig.scheduler.campaigns.journal(id)).filter(({ kind }) => kind === 'occurrence-skipped');
+  await expect.poll(told, PATIENCE).toHaveLength(1);
+  expect((await told())[0]?.detail).toMatchObject({ count: 5 });
 });
