@@ -5,10 +5,12 @@
  */
 import { type CampaignAction, nextStatus, statusesFor } from './core/campaign-machine.ts';
 import { type Order, type OrderKind, type OrderTargets, orderSends } from './core/orders.ts';
+import { isPlainObject } from './core/plain-data.ts';
 import type { CreationOptions } from './create-campaign.ts';
 import { ONCE } from './delivery/open-run.ts';
-import { CampaignSchedulerError, ValidationError } from './errors.ts';
+import { CampaignSchedulerError, type Problem, ValidationError } from './errors.ts';
 import type { EventBus } from './events.ts';
+import { expectation } from './input-checks.ts';
 import type { Logger } from './logger.ts';
 import { alarmOf } from './queue/alarm.ts';
 import type { Alarms } from './queue/alarms.ts';
@@ -38,7 +40,7 @@ export interface CampaignsOptions extends CreationOptions {
   readonly nudge: () => void;
 }
 
-/** Who gives an order, for the status reason and the journal. */
+/** Who gives an order and why, for the status reason and the journal: at most 500 characters each. */
 export interface By {
   readonly by?: string;
   readonly reason?: string;
@@ -103,7 +105,7 @@ export class CampaignChanges {
       code,
       at: this.#options.serverNow(),
       by: by ?? 'user',
-      ...(reason === undefined ? {} : { detail: reason.slice(0, 500) }),
+      ...(reason === undefined ? {} : { detail: reason }),
     };
   }
 
@@ -115,6 +117,7 @@ export class CampaignChanges {
     by: By = {},
   ): Promise<CampaignDoc> {
     const { store, serverNow, journal, logger, nudge } = this.#options;
+    checkBy(by); // after the write it would be too late to refuse
     for (let tries = 0; tries < TRIES; tries += 1) {
       const campaign = await this.existing(id);
       if (isNewer(campaign)) throw refusal(campaign, action, 'a newer version of this package wrote it');
@@ -140,7 +143,7 @@ export class CampaignChanges {
             ? {}
             : { occurrences: open.map(({ occurrence }) => occurrence) }),
           ...(by.by === undefined ? {} : { by: by.by }),
-          ...(by.reason === undefined ? {} : { reason: by.reason.slice(0, 500) }),
+          ...(by.reason === undefined ? {} : { reason: by.reason }),
         },
       });
       logger.info({ campaign: campaign.name, id, status: changed.status }, `campaign: ${action}`);
@@ -235,6 +238,21 @@ export class CampaignChanges {
     for (const { n, index } of places.values()) pages.set(n, [...(pages.get(n) ?? []), index]);
     return [...pages].map(([n, indices]) => ({ n, indices }));
   }
+}
+
+const MAX_WORDS = 500;
+
+function checkBy(by: unknown): void {
+  const problems: Problem[] = [];
+  if (!isPlainObject(by)) problems.push({ path: 'by', message: expectation('by', 'an object', by) });
+  else {
+    for (const path of ['by', 'reason']) {
+      const value = by[path];
+      if (value === undefined || (typeof value === 'string' && value.length <= MAX_WORDS)) continue;
+      problems.push({ path, message: expectation(path, `a text of at most ${MAX_WORDS} characters`, value) });
+    }
+  }
+  if (problems.length > 0) throw new ValidationError('invalid_options', 'The order is wrong', problems);
 }
 
 export function refusal(campaign: CampaignDoc, action: CampaignAction, why?: string): CampaignSchedulerError {

@@ -1,5 +1,6 @@
 /** What people do to a rule that is not yet, or no longer, in force: nothing past fires, and nothing wrong is promised. */
 import { describe, expect, it } from 'vitest';
+import { ValidationError } from '../../src/errors.ts';
 import { testDatabase } from '../support/mongo.ts';
 import { campaignsOf, inHours, people, runsOf, startRig, tidyUpAfterEach } from './fixtures.ts';
 import { PATIENCE } from './provider.ts';
@@ -73,4 +74,29 @@ it('what was missed when the rule changed is told as left out', async () => {
     (await rig.scheduler.campaigns.journal(id)).filter(({ kind }) => kind === 'occurrence-skipped');
   await expect.poll(told, PATIENCE).toHaveLength(1);
   expect((await told())[0]?.detail).toMatchObject({ count: 5 });
+});
+
+describe('who gives an order', () => {
+  it.each([
+    { reason: 5 },
+    { by: { $ne: 1 } },
+    null,
+    'ann',
+    { reason: 'x'.repeat(10_000), by: 'y'.repeat(10_000) },
+  ])('%j: it is refused, or done and not reported as failed', async (by) => {
+    const rig = await startRig(uri);
+    const { id } = await rig.create({ audience, recurrence: HOURLY });
+    const { campaigns } = rig.scheduler;
+    await campaigns.pause(id);
+    let refused: unknown;
+    await campaigns.resume(id, by as never).catch((error: unknown) => {
+      refused = error;
+    });
+    const { status } = (await campaigns.find(id)) ?? {};
+    if (refused === undefined) expect(status).toBe('scheduled');
+    else {
+      expect(refused).toBeInstanceOf(ValidationError);
+      expect(status).toBe('paused');
+    }
+  });
 });
