@@ -7,6 +7,7 @@
 import { refusal } from './campaign-changes.ts';
 import { type CampaignInput, parseCampaign } from './campaign-input.ts';
 import { dueAtChange, MAX_QUEUED_RUNS, nextRinging } from './core/misfire.ts';
+import { isPlainObject } from './core/plain-data.ts';
 import { occurrenceKey, occurrencesBetween } from './core/recurrence.ts';
 import type { Recurrence } from './core/recurrence-rule.ts';
 import { ValidationError } from './errors.ts';
@@ -108,7 +109,14 @@ export function updateOf(
   context: { readonly now: Date; readonly messengers: Readonly<Record<string, Messenger>> },
 ): NonNullable<CampaignChange['fields']> {
   const { now } = context;
-  const given: Record<string, unknown> = { ...Object(update) };
+  if (!isPlainObject(update)) {
+    const message = expectation('update', 'an object', update);
+    throw new ValidationError('invalid_campaign', 'Invalid update', [{ path: '(input)', message }]);
+  }
+  // What is named without a value stays as it is.
+  const given: Record<string, unknown> = Object.fromEntries(
+    Object.entries(update).filter(([, value]) => value !== undefined),
+  );
   const { limits, schedule } = campaign;
   const problems = Object.keys(given).flatMap((key) =>
     UPDATABLE.includes(key)

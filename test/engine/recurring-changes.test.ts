@@ -76,27 +76,61 @@ it('what was missed when the rule changed is told as left out', async () => {
   expect((await told())[0]?.detail).toMatchObject({ count: 5 });
 });
 
+describe('an update', () => {
+  it('leaves alone what it names without a value', async () => {
+    const rig = await startRig(uri);
+    const { id } = await rig.create({ audience, recurrence: HOURLY, concurrency: 3, priority: 7 });
+    const changed = await rig.scheduler.campaigns.update(id, {
+      name: 'Other',
+      concurrency: undefined,
+      priority: undefined,
+      content: undefined,
+    } as never);
+    expect(changed).toMatchObject({ name: 'Other', priority: 7, limits: { concurrency: 3 } });
+  });
+
+  it.each([null, 7, 'x', []])('that is no object is refused: %j', async (update) => {
+    const rig = await startRig(uri);
+    const { id } = await rig.create({ audience, recurrence: HOURLY });
+    await expect(rig.scheduler.campaigns.update(id, update as never)).rejects.toThrow(ValidationError);
+  });
+
+  it('keeps a window and a rate that it does not name', async () => {
+    const rig = await startRig(uri);
+    const window = {
+      from: '22:00',
+      to: '06:00',
+      timezone: 'recipient',
+      fallbackTimezone: 'UTC',
+      holidays: ['2026-12-25'],
+      days: ['monday' as const],
+    };
+    const { id, limits } = await rig.create({
+      audience,
+      recurrence: HOURLY,
+      window,
+      rate: { perMinute: 5 },
+      retry: { maxAttempts: 2 },
+      onUnknown: 'give-up',
+    });
+    const changed = await rig.scheduler.campaigns.update(id, { name: 'x' });
+    expect(changed.limits).toEqual(limits);
+  });
+});
+
 describe('who gives an order', () => {
-  it.each([
-    { reason: 5 },
-    { by: { $ne: 1 } },
-    null,
-    'ann',
-    { reason: 'x'.repeat(10_000), by: 'y'.repeat(10_000) },
-  ])('%j: it is refused, or done and not reported as failed', async (by) => {
+  it.each<[string, unknown]>([
+    ['a reason that is no text', { reason: 5 }],
+    ['a name that is no text', { by: { $ne: 1 } }],
+    ['nothing', null],
+    ['a bare name', 'ann'],
+    ['a book', { by: 'ann', reason: 'x'.repeat(10_000) }],
+  ])('%s: it is refused, and nothing is done', async (_what, by) => {
     const rig = await startRig(uri);
     const { id } = await rig.create({ audience, recurrence: HOURLY });
     const { campaigns } = rig.scheduler;
     await campaigns.pause(id);
-    let refused: unknown;
-    await campaigns.resume(id, by as never).catch((error: unknown) => {
-      refused = error;
-    });
-    const { status } = (await campaigns.find(id)) ?? {};
-    if (refused === undefined) expect(status).toBe('scheduled');
-    else {
-      expect(refused).toBeInstanceOf(ValidationError);
-      expect(status).toBe('paused');
-    }
+    await expect(campaigns.resume(id, by as never)).rejects.toThrow(ValidationError);
+    expect((await campaigns.find(id))?.status).toBe('paused');
   });
 });
