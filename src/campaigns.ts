@@ -138,26 +138,36 @@ export class Campaigns {
    * Takes a draft into the schedule. Default time: its own, else now. One that recurs takes no time: its rule counts from
    * now on.
    */
-  async schedule(id: string, sendAt?: InstantInput): Promise<Campaign> {
+  async schedule(id: string, sendAt?: InstantInput, by: By = {}): Promise<Campaign> {
     const at = sendAt === undefined ? undefined : this.#instant(sendAt);
-    const changed = await this.#changes.change(id, 'schedule', (campaign) => {
-      const now = this.#options.serverNow();
-      const { recurrence } = campaign.schedule;
-      if (recurrence === undefined) return { sendAt: at ?? campaign.schedule.sendAt ?? now };
-      if (at !== undefined) throw refusal(campaign, 'schedule', RECURS);
-      return { fields: fromNowOn(campaign, recurrence, now) };
-    });
+    const changed = await this.#changes.change(
+      id,
+      'schedule',
+      (campaign) => {
+        const now = this.#options.serverNow();
+        const { recurrence } = campaign.schedule;
+        if (recurrence === undefined) return { sendAt: at ?? campaign.schedule.sendAt ?? now };
+        if (at !== undefined) throw refusal(campaign, 'schedule', RECURS);
+        return { fields: fromNowOn(campaign, recurrence, now) };
+      },
+      by,
+    );
     return this.#scheduled(changed);
   }
 
   /** Moves a campaign that has not started to another time. One that recurs is refused: `update` changes its rule. */
-  async reschedule(id: string, sendAt: InstantInput): Promise<Campaign> {
+  async reschedule(id: string, sendAt: InstantInput, by: By = {}): Promise<Campaign> {
     const at = this.#instant(sendAt);
-    const changed = await this.#changes.change(id, 'reschedule', (campaign) => {
-      if (campaign.schedule.recurrence !== undefined) throw refusal(campaign, 'reschedule', RECURS);
-      if (campaign.openRuns.length > 0) throw refusal(campaign, 'reschedule', 'it has started');
-      return { sendAt: at };
-    });
+    const changed = await this.#changes.change(
+      id,
+      'reschedule',
+      (campaign) => {
+        if (campaign.schedule.recurrence !== undefined) throw refusal(campaign, 'reschedule', RECURS);
+        if (campaign.openRuns.length > 0) throw refusal(campaign, 'reschedule', 'it has started');
+        return { sendAt: at };
+      },
+      by,
+    );
     return changed.status === 'scheduled' ? this.#scheduled(changed) : viewOf(changed);
   }
 
@@ -168,7 +178,9 @@ export class Campaigns {
   async runNow(id: string, by: By = {}): Promise<Campaign> {
     const { schedule, status } = await this.#changes.existing(id);
     if (schedule.recurrence === undefined)
-      return status === 'draft' ? this.schedule(id) : this.reschedule(id, this.#options.serverNow());
+      return status === 'draft'
+        ? this.schedule(id, undefined, by)
+        : this.reschedule(id, this.#options.serverNow(), by);
     const run = newId().toHexString();
     const open = (campaign: CampaignDoc) => ({ open: [manualRun(campaign, run)] });
     return viewOf(await this.#changes.ring(await this.#changes.change(id, 'run-now', open, by)));

@@ -134,3 +134,12 @@ describe('who gives an order', () => {
     expect((await campaigns.find(id))?.status).toBe('paused');
   });
 });
+
+it('the journal knows who ran a campaign now that runs once', async () => {
+  const rig = await startRig(uri);
+  const { id } = await rig.create({ audience, sendAt: inHours(5) });
+  await rig.scheduler.campaigns.runNow(id, { by: 'ann', reason: 'at last' });
+  const entry = (await rig.scheduler.campaigns.journal(id)).find(({ kind }) => kind === 'reschedule');
+  expect(entry?.detail).toMatchObject({ by: 'ann', reason: 'at last' });
+  await rig.until(id, 'completed');
+});
