@@ -88,7 +88,10 @@ export interface EventMap {
     /** There were more than `count`. */
     readonly atLeast: boolean;
   };
-  /** The last run's books are closed, and no run comes after it. */
+  /**
+   * The last run's books are closed, and no run comes after it; of a rule whose last occurrences were left out, when it
+   * has ended. A rule that ends without any run is told by `occurrence:skipped` and the journal only.
+   */
   'campaign:completed': { readonly campaign: CampaignRef; readonly run: RunRef; readonly report: RunReport };
   /** The campaign cannot go on, for example because its audience could not be read. */
   'campaign:failed': { readonly campaign: CampaignRef; readonly run?: RunRef; readonly reason: EventReason };

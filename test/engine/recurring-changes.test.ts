@@ -143,3 +143,29 @@ it('the journal knows who ran a campaign now that runs once', async () => {
   expect(entry?.detail).toMatchObject({ by: 'ann', reason: 'at last' });
   await rig.until(id, 'completed');
 });
+
+it('a rule whose last occurrence is left out: the end is told like any other', async () => {
+  const rig = await startRig(uri);
+  const completed = rig.signals('campaign:completed');
+  const { id } = await rig.create({
+    audience,
+    recurrence: { ...HOURLY, misfire: 'skip', end: inHours(1.99) },
+  });
+  await rig.scheduler.campaigns.runNow(id);
+  await expect.poll(async () => (await campaignsOf(db).findOne())?.status, PATIENCE).toBe('scheduled');
+  await campaignsOf(db).updateOne({}, [
+    {
+      $set: {
+        lastOccurrence: new Date(Date.now() - 3 * HOUR),
+        nextOccurrence: new Date(Math.floor(Date.now() / HOUR) * HOUR - 2 * HOUR),
+        nextRunAt: new Date(Math.floor(Date.now() / HOUR) * HOUR - 2 * HOUR),
+        'schedule.recurrence.anchor': new Date(Date.now() - 5 * HOUR),
+        'schedule.recurrence.end': new Date(Date.now() - 1.1 * HOUR),
+      },
+    },
+  ]);
+  await db.collection('agendaJobs').updateOne({}, { $set: { nextRunAt: new Date() } });
+  await rig.until(id, 'completed');
+  await pause(300);
+  expect(completed.all).toMatchObject([{ report: { sent: 2 } }]);
+});
