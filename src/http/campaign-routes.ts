@@ -12,7 +12,7 @@ import { ValidationError } from '../errors.ts';
 import { expectation } from '../input-checks.ts';
 import type { CampaignScheduler } from '../scheduler.ts';
 import type { RouterAction } from './guards.ts';
-import { campaignIdOf, numberOf, reasonOf } from './request-input.ts';
+import { campaignIdOf, numberOf, queryOf, reasonOf } from './request-input.ts';
 
 /** What the routes need of `scheduler.campaigns`. */
 export type RoutedCampaigns = Pick<Campaigns, 'list' | 'pause' | 'resume' | 'cancel' | 'runNow'>;
@@ -58,6 +58,7 @@ export function addCampaignRoutes(router: Router, options: CampaignRoutesOptions
 
   router.get('/campaigns/:id/occurrences', ...reading, async (request, response) => {
     const id = campaignIdOf(request);
+    queryOf(request, ['limit']);
     response.json({
       success: true,
       ...(await scheduler.occurrences(id, { limit: numberOf(request, 'limit') })),
@@ -86,7 +87,7 @@ const LIMIT = 100;
 const MAX_LIMIT = 1_000;
 
 function listing(request: Request) {
-  const { status, name, after } = request.query;
+  const { status, name, after } = queryOf(request, ['status', 'name', 'after', 'limit']);
   const limit = numberOf(request, 'limit') ?? LIMIT;
   // The rest is checked where it is used; what a query repeats comes as a list and is refused there like any other kind.
   if (!Number.isInteger(limit) || limit < 1 || limit > MAX_LIMIT) {
