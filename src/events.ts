@@ -74,6 +74,8 @@ export interface EventMap {
   'campaign:resumed': { readonly campaign: CampaignRef; readonly status: CampaignStatus };
   /** The books of one run are closed: the report is a recount of every recipient. Also of a campaign that runs once. */
   'run:completed': { readonly campaign: CampaignRef; readonly run: RunRef; readonly report: RunReport };
+  /** A run of a recurring campaign was given up because its audience could not be read. The campaign goes on. */
+  'run:failed': { readonly campaign: CampaignRef; readonly run: RunRef; readonly reason: EventReason };
   /**
    * Occurrences of a recurring campaign that did not run, and why: `missed` (nobody ran them in time), `too-late`,
    * `coalesced` (a later one runs for them), `overlap` (an earlier run was open), `queue-full`, `rule-changed` (they were

@@ -349,12 +349,11 @@ class Scheduler implements CampaignScheduler {
     const failed =
       recurrence === undefined
         ? await failCampaign(this.#store, campaign, reason)
-        : await failRun(this.#store, run._id);
+        : await failRun(this.#store, run._id, detail);
     if (!failed) return;
     if (recurrence !== undefined) {
       logger.error({ campaign: run.name, occurrence: run.occurrence, detail }, 'run failed: no audience');
-      const about = { campaignId: run.campaignId, runId: run._id };
-      return this.#journal.write({ ...about, kind: 'run-failed', detail: { reason: detail } });
+      return; // told when the run is taken out of its campaign
     }
     logger.error({ campaign: run.name, detail }, 'campaign failed: its audience could not be frozen');
     await this.#journal.write({

@@ -120,6 +120,8 @@ export interface RunDoc {
     samples?: ProgressSample[];
   };
   report?: RunReport;
+  /** Why it failed, in words: its audience could not be read. */
+  failure?: string;
   openedAt: Date;
   nominalAt?: Date;
   /** How late it was opened, when recovery found it overdue. */

@@ -209,6 +209,7 @@ describe('a run whose audience cannot be read', () => {
       return people(2);
     };
     const { rig, clock } = await timed(undefined, { audiences: { rows } });
+    const failed = rig.signals('run:failed');
     const { id } = await create(rig, HOURLY, { audience: { source: 'rows' }, pauseOnFailure });
     toHour(clock, 1);
     const step = async () => {
@@ -218,6 +219,12 @@ describe('a run whose audience cannot be read', () => {
     await expect.poll(step, { ...PATIENCE, interval: 300 }).toBe('failed');
     await untilIdle(rig, id, pauseOnFailure ? 'paused' : 'scheduled');
     broken = false;
+    expect((await failed.next()).reason).toMatchObject({ code: 'freezing_failed', detail: 'no such table' });
+    const told = (await rig.scheduler.campaigns.journal(id)).filter(({ kind }) => kind === 'run-failed');
+    expect(told).toMatchObject([{ detail: { reason: 'no such table' } }]);
+    expect((await rig.scheduler.occurrences(id)).past).toMatchObject([
+      { fate: 'failed', failure: 'no such table' },
+    ]);
     if (pauseOnFailure) {
       const { statusReason } = (await rig.scheduler.campaigns.find(id)) ?? {};
       expect(statusReason).toMatchObject({ code: 'run_failed', by: 'scheduler' });
