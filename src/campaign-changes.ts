@@ -5,9 +5,10 @@
  */
 import { type CampaignAction, nextStatus, statusesFor } from './core/campaign-machine.ts';
 import { type Order, type OrderKind, type OrderTargets, orderSends } from './core/orders.ts';
+import { isPlainObject } from './core/plain-data.ts';
 import type { CreationOptions } from './create-campaign.ts';
 import { ONCE } from './delivery/open-run.ts';
-import { CampaignSchedulerError, ValidationError } from './errors.ts';
+import { CampaignSchedulerError, type Problem, ValidationError } from './errors.ts';
 import type { EventBus } from './events.ts';
 import { existingCampaign } from './existing-campaign.ts';
 import { expectation } from './input-checks.ts';
@@ -35,7 +36,7 @@ export interface CampaignsOptions extends CreationOptions {
   readonly nudge: () => void;
 }
 
-/** Who gives an order, for the status reason and the journal. */
+/** Who gives an order and why, for the status reason and the journal: at most 500 characters each. */
 export interface By {
   readonly by?: string;
   readonly reason?: string;
@@ -76,7 +77,9 @@ export class CampaignChanges {
    */
   async ring(campaign: CampaignDoc): Promise<CampaignDoc> {
     const { alarms, store, nudge, serverNow, logger } = this.#options;
-    const at = campaign.openRuns.length > 0 ? serverNow() : (campaign.nextRunAt ?? serverNow());
+    // What was left out by a change of the rule is told when the alarm rings.
+    const isBusy = campaign.openRuns.length > 0 || campaign.leftOut !== undefined;
+    const at = isBusy ? serverNow() : (campaign.nextRunAt ?? serverNow());
     try {
       const agendaJobId = await alarms.wake(alarmOf(campaign), campaign._id.toHexString(), at);
       await setAgendaJobIds(store, [{ id: campaign._id, agendaJobId }]);
@@ -94,7 +97,7 @@ export class CampaignChanges {
       code,
       at: this.#options.serverNow(),
       by: by ?? 'user',
-      ...(reason === undefined ? {} : { detail: reason.slice(0, 500) }),
+      ...(reason === undefined ? {} : { detail: reason }),
     };
   }
 
@@ -106,6 +109,7 @@ export class CampaignChanges {
     by: By = {},
   ): Promise<CampaignDoc> {
     const { store, serverNow, journal, logger, nudge } = this.#options;
+    checkBy(by); // after the write it would be too late to refuse
     for (let tries = 0; tries < TRIES; tries += 1) {
       const campaign = await this.existing(id);
       if (isNewer(campaign)) throw refusal(campaign, action, 'a newer version of this package wrote it');
@@ -131,7 +135,7 @@ export class CampaignChanges {
             ? {}
             : { occurrences: open.map(({ occurrence }) => occurrence) }),
           ...(by.by === undefined ? {} : { by: by.by }),
-          ...(by.reason === undefined ? {} : { reason: by.reason.slice(0, 500) }),
+          ...(by.reason === undefined ? {} : { reason: by.reason }),
         },
       });
       logger.info({ campaign: campaign.name, id, status: changed.status }, `campaign: ${action}`);
@@ -226,6 +230,21 @@ export class CampaignChanges {
     for (const { n, index } of places.values()) pages.set(n, [...(pages.get(n) ?? []), index]);
     return [...pages].map(([n, indices]) => ({ n, indices }));
   }
+}
+
+const MAX_WORDS = 500;
+
+function checkBy(by: unknown): void {
+  const problems: Problem[] = [];
+  if (!isPlainObject(by)) problems.push({ path: 'by', message: expectation('by', 'an object', by) });
+  else {
+    for (const path of ['by', 'reason']) {
+      const value = by[path];
+      if (value === undefined || (typeof value === 'string' && value.length <= MAX_WORDS)) continue;
+      problems.push({ path, message: expectation(path, `a text of at most ${MAX_WORDS} characters`, value) });
+    }
+  }
+  if (problems.length > 0) throw new ValidationError('invalid_options', 'The order is wrong', problems);
 }
 
 export function refusal(campaign: CampaignDoc, action: CampaignAction, why?: string): CampaignSchedulerError {

@@ -25,13 +25,14 @@ import { findCampaign } from './existing-campaign.ts';
 import { explainCampaign } from './explain.ts';
 import { expectation, integerProblems } from './input-checks.ts';
 import type { Content } from './messengers/messenger.ts';
-import { type CampaignUpdate, manualRun, pastRuns, updateOf } from './recurring.ts';
+import { type CampaignUpdate, fromNowOn, manualRun, pastRuns, updateOf } from './recurring.ts';
 import { freezingAttempts } from './store/audiences.ts';
 import { newId } from './store/campaigns.ts';
 import type { CampaignDoc, JournalDoc, RunReport } from './store/documents.ts';
 import { refreshRuns, resetFreezing } from './store/runs.ts';
 
 const MAX_LISTED = 1000;
+const RECURS = 'it recurs, and its rule says when it runs';
 
 export interface Progress extends Counts {
   readonly total: number;
@@ -108,22 +109,40 @@ export class Campaigns {
     return listedCampaigns(this.#options.store, filter);
   }
 
-  /** Takes a draft into the schedule. Default time: its own, else now. */
-  async schedule(id: string, sendAt?: InstantInput): Promise<Campaign> {
+  /**
+   * Takes a draft into the schedule. Default time: its own, else now. One that recurs takes no time: its rule counts from
+   * now on.
+   */
+  async schedule(id: string, sendAt?: InstantInput, by: By = {}): Promise<Campaign> {
     const at = sendAt === undefined ? undefined : this.#instant(sendAt);
-    const changed = await this.#changes.change(id, 'schedule', (campaign) => ({
-      sendAt: at ?? campaign.schedule.sendAt ?? this.#options.serverNow(),
-    }));
+    const changed = await this.#changes.change(
+      id,
+      'schedule',
+      (campaign) => {
+        const now = this.#options.serverNow();
+        const { recurrence } = campaign.schedule;
+        if (recurrence === undefined) return { sendAt: at ?? campaign.schedule.sendAt ?? now };
+        if (at !== undefined) throw refusal(campaign, 'schedule', RECURS);
+        return { fields: fromNowOn(campaign, recurrence, now) };
+      },
+      by,
+    );
     return this.#scheduled(changed);
   }
 
-  /** Moves a campaign that has not started to another time. */
-  async reschedule(id: string, sendAt: InstantInput): Promise<Campaign> {
+  /** Moves a campaign that has not started to another time. One that recurs is refused: `update` changes its rule. */
+  async reschedule(id: string, sendAt: InstantInput, by: By = {}): Promise<Campaign> {
     const at = this.#instant(sendAt);
-    const changed = await this.#changes.change(id, 'reschedule', (campaign) => {
-      if (campaign.openRuns.length > 0) throw refusal(campaign, 'reschedule', 'it has started');
-      return { sendAt: at };
-    });
+    const changed = await this.#changes.change(
+      id,
+      'reschedule',
+      (campaign) => {
+        if (campaign.schedule.recurrence !== undefined) throw refusal(campaign, 'reschedule', RECURS);
+        if (campaign.openRuns.length > 0) throw refusal(campaign, 'reschedule', 'it has started');
+        return { sendAt: at };
+      },
+      by,
+    );
     return changed.status === 'scheduled' ? this.#scheduled(changed) : viewOf(changed);
   }
 
@@ -134,7 +153,9 @@ export class Campaigns {
   async runNow(id: string, by: By = {}): Promise<Campaign> {
     const { schedule, status } = await this.#changes.existing(id);
     if (schedule.recurrence === undefined)
-      return status === 'draft' ? this.schedule(id) : this.reschedule(id, this.#options.serverNow());
+      return status === 'draft'
+        ? this.schedule(id, undefined, by)
+        : this.reschedule(id, this.#options.serverNow(), by);
     const run = newId().toHexString();
     const open = (campaign: CampaignDoc) => ({ open: [manualRun(campaign, run)] });
     return viewOf(await this.#changes.ring(await this.#changes.change(id, 'run-now', open, by)));
@@ -177,9 +198,7 @@ export class Campaigns {
       return { fields };
     };
     const changed = await this.#changes.change(id, 'update', change, by);
-    return changed.status === 'draft' || changed.status === 'paused'
-      ? viewOf(changed)
-      : viewOf(await this.#changes.ring(changed));
+    return changed.status === 'draft' ? viewOf(changed) : viewOf(await this.#changes.ring(changed));
   }
 
   /** No new send starts; those in flight end and are recorded. Durable when it resolves; other workers see it within a second. */

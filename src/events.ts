@@ -74,9 +74,12 @@ export interface EventMap {
   'campaign:resumed': { readonly campaign: CampaignRef; readonly status: CampaignStatus };
   /** The books of one run are closed: the report is a recount of every recipient. Also of a campaign that runs once. */
   'run:completed': { readonly campaign: CampaignRef; readonly run: RunRef; readonly report: RunReport };
+  /** A run of a recurring campaign was given up because its audience could not be read. The campaign goes on. */
+  'run:failed': { readonly campaign: CampaignRef; readonly run: RunRef; readonly reason: EventReason };
   /**
    * Occurrences of a recurring campaign that did not run, and why: `missed` (nobody ran them in time), `too-late`,
-   * `coalesced` (a later one runs for them), `overlap` (an earlier run was open), `queue-full`.
+   * `coalesced` (a later one runs for them), `overlap` (an earlier run was open), `queue-full`, `rule-changed` (they were
+   * due when a person changed the rule).
    */
   'occurrence:skipped': {
     readonly campaign: CampaignRef;
@@ -87,7 +90,10 @@ export interface EventMap {
     /** There were more than `count`. */
     readonly atLeast: boolean;
   };
-  /** The last run's books are closed, and no run comes after it. */
+  /**
+   * The last run's books are closed, and no run comes after it; of a rule whose last occurrences were left out, when it
+   * has ended. A rule that ends without any run is told by `occurrence:skipped` and the journal only.
+   */
   'campaign:completed': { readonly campaign: CampaignRef; readonly run: RunRef; readonly report: RunReport };
   /** The campaign cannot go on, for example because its audience could not be read. */
   'campaign:failed': { readonly campaign: CampaignRef; readonly run?: RunRef; readonly reason: EventReason };

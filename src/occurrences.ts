@@ -36,6 +36,8 @@ export type PastOccurrence =
       /** Missed occurrences that it stands for. */
       readonly missed?: number;
       readonly report?: RunReport;
+      /** Why it failed. */
+      readonly failure?: string;
     }
   /** One or several in a row that did not run. */
   | ({
@@ -107,7 +109,7 @@ function openingOf(ref: OpenRunRef, now: Date): PastOccurrence {
 }
 
 function pastOf(run: Omit<RunDoc, 'content'>, open: readonly OpenRunRef[]): PastOccurrence {
-  const { occurrence, openedAt, nominalAt, lateMs, missed, report, status } = run;
+  const { occurrence, openedAt, nominalAt, lateMs, missed, report, failure, status } = run;
   const waits = (status === 'freezing' || status === 'sending') && open[0]?.runId !== run._id;
   return {
     occurrence,
@@ -117,6 +119,7 @@ function pastOf(run: Omit<RunDoc, 'content'>, open: readonly OpenRunRef[]): Past
     ...(lateMs === undefined ? {} : { lateMs }),
     ...(missed === undefined ? {} : { missed }),
     ...(report === undefined || status === 'sending' ? {} : { report }),
+    ...(failure === undefined ? {} : { failure }),
   };
 }
 

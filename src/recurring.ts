@@ -7,7 +7,8 @@
 import { refusal } from './campaign-changes.ts';
 import { type CampaignInput, parseCampaign } from './campaign-input.ts';
 import { type InstantInput, instantOf, instantProblem } from './core/instant.ts';
-import { MAX_QUEUED_RUNS, nextRinging } from './core/misfire.ts';
+import { dueAtChange, MAX_QUEUED_RUNS, nextRinging } from './core/misfire.ts';
+import { isPlainObject } from './core/plain-data.ts';
 import { occurrenceKey, occurrencesBetween } from './core/recurrence.ts';
 import type { Recurrence } from './core/recurrence-rule.ts';
 import { ValidationError } from './errors.ts';
@@ -108,7 +109,14 @@ export function updateOf(
   context: { readonly now: Date; readonly messengers: Readonly<Record<string, Messenger>> },
 ): NonNullable<CampaignChange['fields']> {
   const { now } = context;
-  const given: Record<string, unknown> = { ...Object(update) };
+  if (!isPlainObject(update)) {
+    const message = expectation('update', 'an object', update);
+    throw new ValidationError('invalid_campaign', 'Invalid update', [{ path: '(input)', message }]);
+  }
+  // What is named without a value stays as it is.
+  const given: Record<string, unknown> = Object.fromEntries(
+    Object.entries(update).filter(([, value]) => value !== undefined),
+  );
   const { limits, schedule } = campaign;
   const problems = Object.keys(given).flatMap((key) =>
     UPDATABLE.includes(key)
@@ -157,15 +165,40 @@ export function updateOf(
   };
 }
 
-/** The fields of a rule that counts from now on: what is past is past. */
+/** The fields of a rule that takes another's place. */
 function newRule(
   campaign: CampaignDoc,
   recurrence: Recurrence,
   now: Date,
 ): NonNullable<CampaignChange['fields']> {
-  const next = nextRinging(recurrence, now, campaign._id.toHexString());
+  const { status, lastOccurrence = null, nextOccurrence = null, runsOpened = 0, leftOut = [] } = campaign;
+  const before = campaign.schedule.recurrence;
+  const due =
+    before === undefined || status === 'draft'
+      ? null
+      : dueAtChange({
+          rule: before,
+          lastNominal: lastOccurrence,
+          nextNominal: nextOccurrence,
+          now,
+          runsSoFar: runsOpened,
+        });
   return {
     'schedule.recurrence': recurrence,
+    runsOpened: 0,
+    ...(due === null ? {} : { leftOut: [...leftOut, due] }),
+    ...fromNowOn(campaign, recurrence, now),
+  };
+}
+
+/** The fields of a rule that counts from now on: what is past is past. */
+export function fromNowOn(
+  campaign: CampaignDoc,
+  rule: Recurrence,
+  now: Date,
+): NonNullable<CampaignChange['fields']> {
+  const next = nextRinging(rule, now, campaign._id.toHexString());
+  return {
     lastOccurrence: now,
     nextOccurrence: next?.nominal ?? null,
     nextRunAt: next?.ringAt ?? null,

@@ -50,13 +50,15 @@ export async function freezingFailed(options: RunNewsOptions, run: RunDoc, detai
   const { recurrence } = campaign.schedule;
   // A recurring campaign gives up this run only; whether it then pauses is decided when the run is taken out.
   const failed =
-    recurrence === undefined ? await failCampaign(store, campaign, reason) : await failRun(store, run._id);
+    recurrence === undefined
+      ? await failCampaign(store, campaign, reason)
+      : await failRun(store, run._id, detail);
   if (!failed) return;
-  const about = { campaignId: run.campaignId, runId: run._id };
   if (recurrence !== undefined) {
     logger.error({ campaign: run.name, occurrence: run.occurrence, detail }, 'run failed: no audience');
-    return journal.write({ ...about, kind: 'run-failed', detail: { reason: detail } });
+    return; // told when the run is taken out of its campaign
   }
+  const about = { campaignId: run.campaignId, runId: run._id };
   logger.error({ campaign: run.name, detail }, 'campaign failed: its audience could not be frozen');
   await journal.write({ ...about, kind: 'failed', detail: { reason: detail } });
   events.emit('campaign:failed', { campaign: campaignRef(run), run: runRef(run), reason });

@@ -195,6 +195,7 @@ class Scheduler implements CampaignScheduler {
         name,
         idempotent: messenger.idempotent !== undefined && messenger.idempotent !== false,
         reconciles: messenger.reconcile !== undefined,
+        ...(messenger.rate === undefined ? {} : { rate: messenger.rate }),
       })),
       sources: Object.keys(options.audiences),
       pagesHeld: () => this.#sharing.pagesHeld,

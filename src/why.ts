@@ -7,7 +7,7 @@ import type { Progress } from './campaigns.ts';
 import { settledCount } from './core/ledger-page.ts';
 import { concerns } from './core/orders.ts';
 import { type MeasuredRate, measuredRate } from './core/progress-rate.ts';
-import { tokensPerMs } from './core/rate.ts';
+import { type Rate, tokensPerMs } from './core/rate.ts';
 import { intervals, zoneOf } from './core/send-window.ts';
 import { RECIPIENT_ZONE } from './core/send-window-check.ts';
 import { forecast, projectEnd } from './core/send-window-forecast.ts';
@@ -118,7 +118,9 @@ async function readFacts(options: WhyOptions, campaign: CampaignDoc): Promise<Re
     first === undefined ? null : readRun(store, first.runId),
     freezingAttempts(store, first === undefined ? [] : [first.runId]),
   ]);
-  const details = run === null ? undefined : await readRunFacts(store, campaign, run, attempts.get(run._id));
+  const alive = workers.filter((worker) => !hasEnded(worker));
+  const details =
+    run === null ? undefined : await readRunFacts(store, campaign, run, attempts.get(run._id), alive);
   const { status, statusReason, messenger, priority, order } = campaign;
   const facts: StandingFacts = {
     now: serverNow(),
@@ -136,7 +138,7 @@ async function readFacts(options: WhyOptions, campaign: CampaignDoc): Promise<Re
       alarm === undefined
         ? undefined
         : { ringsAt: alarm.nextRunAt, lockedAt: alarm.lockedAt, heldBy: alarm.lastModifiedBy },
-    workers: workers.filter((worker) => !hasEnded(worker)).map(workerFacts),
+    workers: alive.map(workerFacts),
     openRuns: openRuns.length,
     run: details?.facts,
   };
@@ -152,6 +154,7 @@ async function readRunFacts(
   campaign: CampaignDoc,
   run: RunDoc,
   attempts: FreezingAttempts | undefined,
+  workers: readonly WorkerDoc[],
 ): Promise<{ facts: RunFacts; zones: readonly ZoneCount[] | undefined }> {
   const { messenger, limits, audience, audienceId } = run;
   const keys = {
@@ -178,12 +181,23 @@ async function readRunFacts(
     zones: (left?.zones ?? []).filter((zone) => zone.left > 0).map(({ timezone }) => timezone),
     rates: [
       { scope: 'campaign', rate: limits.rate, bucket: buckets.get(keys.campaign)?.bucket },
-      // A messenger's limit is its worker's to know; the bucket remembers what was last asked with.
-      { scope: 'messenger', ...(buckets.get(keys.messenger) ?? { rate: undefined, bucket: undefined }) },
+      {
+        scope: 'messenger',
+        rate: messengerRate(workers, messenger),
+        bucket: buckets.get(keys.messenger)?.bucket,
+      },
     ],
     others,
   };
   return { facts, zones: left?.whole === true ? left.zones : undefined };
+}
+
+/** The limit of the workers that have it; none where one of them sends without. The bucket only knows what once was. */
+function messengerRate(workers: readonly WorkerDoc[], messenger: string): Rate | undefined {
+  const rates = workers
+    .flatMap(({ messengers }) => messengers.filter(({ name }) => name === messenger))
+    .map(({ rate }) => rate);
+  return rates.includes(undefined) ? undefined : rates[0];
 }
 
 function freezingFacts(run: RunDoc, { latest, number, failed }: FreezingAttempts): FreezingFacts {

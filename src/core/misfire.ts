@@ -44,8 +44,9 @@ export interface RecurringSituation {
  * - `coalesced`: one later occurrence runs for all of them (`once`).
  * - `overlap`: an earlier run was open, and `overlap` is `skip`.
  * - `queue-full`: too many runs are waiting already (`queue`).
+ * - `rule-changed`: it was due when a person gave the campaign another rule.
  */
-export type SkipReason = 'missed' | 'too-late' | 'coalesced' | 'overlap' | 'queue-full';
+export type SkipReason = 'missed' | 'too-late' | 'coalesced' | 'overlap' | 'queue-full' | 'rule-changed';
 
 /** Occurrences in a row that were not run for one reason. */
 export interface SkippedOccurrences {
@@ -198,7 +199,11 @@ function skipUntil(
 }
 
 /** The alarm's own instant where it is known and not done yet; the occurrence after the last one otherwise. */
-function oldestNotDone({ rule, lastNominal, nextNominal }: RecurringSituation): Date | null {
+function oldestNotDone({
+  rule,
+  lastNominal,
+  nextNominal,
+}: Pick<RecurringSituation, 'rule' | 'lastNominal' | 'nextNominal'>): Date | null {
   if (nextNominal !== null && (lastNominal === null || nextNominal > lastNominal)) return nextNominal;
   return nextOccurrence(rule, lastNominal ?? new Date(rule.anchor.getTime() - 1));
 }
@@ -232,6 +237,17 @@ function skipping(
 function nextAfter(rule: Recurrence, nominal: Date, jitterMs: number): NextOccurrence | null {
   const next = nextOccurrence(rule, nominal);
   return next === null ? null : ringing(next, jitterMs);
+}
+
+/** What is left out when a person gives the campaign another rule: all that has come and was neither opened nor left out. */
+export function dueAtChange(
+  situation: Pick<RecurringSituation, 'rule' | 'lastNominal' | 'nextNominal' | 'now' | 'runsSoFar'>,
+): SkippedOccurrences | null {
+  const { rule, now, runsSoFar } = situation;
+  if (rule.maxRuns !== null && runsSoFar >= rule.maxRuns) return null;
+  const oldest = oldestNotDone(situation);
+  if (oldest === null || oldest > now) return null;
+  return range(rule, 'rule-changed', oldest, latestUntil(rule, oldest, now.getTime()));
 }
 
 /** The next occurrence after an instant and when the alarm rings for it; `null`: none comes any more. */

@@ -50,7 +50,10 @@ export interface RecurrenceInput {
   readonly start?: Date | DateTime | string | undefined;
   /** The last instant that may occur (inclusive). Default: no end. */
   readonly end?: Date | DateTime | string | undefined;
-  /** Runs after which the rule ends, 1 to 1000000; occurrences left out do not count. Default: no limit. */
+  /**
+   * Runs after which the rule ends, 1 to 1000000. Occurrences left out and runs of an earlier rule of the campaign do not
+   * count. Default: no limit.
+   */
   readonly maxRuns?: number | undefined;
   /**
    * Days on which nothing occurs, on the wall clock of `timezone`: at most 1000 dates `YYYY-MM-DD`, and weekdays. The day

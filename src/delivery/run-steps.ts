@@ -82,6 +82,7 @@ export async function endRun(
     if (await ordersBehind(store, run)) return 'orders-behind';
     report = await recountReport(store, run._id);
   }
+  await tellFailure(options, run);
   const now = serverNow();
   const { status, because } = statusAfter({
     campaignStatus: campaign.status,
@@ -106,6 +107,19 @@ export async function endRun(
   await options.onClosed(campaign);
   await announceEnd(options, campaign, run, report, then);
   return 'ended';
+}
+
+/** A failed run stays open until the journal has it, so that no crash makes its reason vanish. */
+async function tellFailure({ journal, events }: RunStepsOptions, run: RunDoc): Promise<void> {
+  const { failure, campaignId } = run;
+  if (failure === undefined) return;
+  const entry = { campaignId, runId: run._id, kind: 'run-failed', detail: { reason: failure } };
+  if (!(await journal.writeOnce(`${run._id}:failed`, entry))) return;
+  events.emit('run:failed', {
+    campaign: { id: campaignId.toHexString(), name: run.name },
+    run: { id: run._id, occurrence: run.occurrence },
+    reason: { code: 'freezing_failed', detail: failure, by: 'scheduler' },
+  });
 }
 
 async function announceEnd(

@@ -10,7 +10,7 @@ import type { CampaignStatus } from '../core/campaign-machine.ts';
 import { describe } from '../core/recurrence-words.ts';
 import type { CampaignScheduler } from '../scheduler.ts';
 import type { RouterAction } from './guards.ts';
-import { campaignIdOf, numberOf, reasonOf } from './request-input.ts';
+import { campaignIdOf, numberOf, queryOf, reasonOf } from './request-input.ts';
 
 /** What the routes need of `scheduler.campaigns`. */
 export type RoutedCampaigns = Pick<Campaigns, 'list' | 'pause' | 'resume' | 'cancel' | 'runNow'>;
@@ -56,6 +56,7 @@ export function addCampaignRoutes(router: Router, options: CampaignRoutesOptions
 
   router.get('/campaigns/:id/occurrences', ...reading, async (request, response) => {
     const id = campaignIdOf(request);
+    queryOf(request, ['limit']);
     response.json({
       success: true,
       ...(await scheduler.occurrences(id, { limit: numberOf(request, 'limit') })),
@@ -83,7 +84,7 @@ export function addCampaignRoutes(router: Router, options: CampaignRoutesOptions
 const LIMIT = 100;
 
 function listing(request: Request) {
-  const { status, name, after } = request.query;
+  const { status, name, after } = queryOf(request, ['status', 'name', 'after', 'limit']);
   const limit = numberOf(request, 'limit') ?? LIMIT;
   // All is checked where it is used; what a query repeats comes as a list and is refused there like any other kind.
   const filter = {

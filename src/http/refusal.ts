@@ -64,6 +64,10 @@ function describe(error: unknown): Answer {
   if (isAway(error)) {
     return { status: 503, code: 'mongo_unreachable', message: 'MongoDB cannot be reached right now' };
   }
+  // The path itself cannot be read, as `/campaigns/%E0%A4%A`: nobody was asked yet.
+  if (error instanceof URIError) {
+    return { status: 400, code: 'invalid_path', message: 'Expected the path to be encoded as UTF-8' };
+  }
   // Errors of reading the body carry a status and a type such as `entity.too.large`.
   const { status, type } = Object(error) as { status?: unknown; type?: unknown };
   if (status === 413) {

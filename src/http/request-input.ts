@@ -14,6 +14,12 @@ export function campaignIdOf(request: Request): string {
   throw new ValidationError('invalid_options', 'The campaign cannot be found', [{ path: 'id', message }]);
 }
 
+/** The query, which has no other keys than these: a filter with a typing error in it must not show everything. */
+export function queryOf(request: Request, known: readonly string[]): Request['query'] {
+  refuseUnknown(request.query, known, 'The query is wrong');
+  return request.query;
+}
+
 /** A number of the query. A wrong one comes out as it was given, so that whoever uses it says what is wrong with it. */
 export function numberOf(request: Request, name: string): number | undefined {
   const value: unknown = request.query[name];
@@ -28,13 +34,18 @@ export function bodyOf(request: Request, known: readonly string[]): Readonly<Rec
     const message = expectation('body', 'an object', body);
     throw new ValidationError('invalid_options', 'The body is wrong', [{ path: '(body)', message }]);
   }
-  const unknown = Object.keys(body).filter((key) => !known.includes(key));
-  if (unknown.length === 0) return body;
+  refuseUnknown(body, known, 'The body is wrong');
+  return body;
+}
+
+function refuseUnknown(given: object, known: readonly string[], summary: string): void {
+  const unknown = Object.keys(given).filter((key) => !known.includes(key));
+  if (unknown.length === 0) return;
   const problems = unknown.slice(0, 10).map((key): Problem => {
     const path = key.slice(0, 100);
     return { path, message: unknownKey(path, path, known) };
   });
-  throw new ValidationError('invalid_options', 'The body is wrong', problems);
+  throw new ValidationError('invalid_options', summary, problems);
 }
 
 /** Why somebody gives an order, in his own words. */

@@ -10,7 +10,7 @@ import { clearAgendaJobId } from '../store/campaign-heads.ts';
 import { completeRecurring, type OccurrenceStep, stepOccurrence } from '../store/campaign-transitions.ts';
 import { isForeign, isNewer, parseId, readCampaign } from '../store/campaigns.ts';
 import { type CampaignDoc, type OpenRunRef, runIdOf } from '../store/documents.ts';
-import { insertRun, newRun } from '../store/runs.ts';
+import { insertRun, latestRuns, newRun } from '../store/runs.ts';
 import { SAFETY_NET_MS } from './process-bulk-campaign.ts';
 
 /** After so many steps it rings again at once: a handler is short. */
@@ -139,8 +139,15 @@ const keyOf = ({ reason, first }: SkippedOccurrences): string => `${reason}:${oc
 
 /** The rule has ended, and so has its last run. */
 async function end(options: ProcessRecurringCampaignOptions, campaign: CampaignDoc): Promise<void> {
-  const { store, serverNow, journal, logger } = options;
+  const { store, serverNow, journal, logger, events } = options;
+  const [latest] = await latestRuns(store, campaign._id, undefined, 1);
   if (!(await completeRecurring(store, campaign, serverNow()))) return;
   await journal.write({ campaignId: campaign._id, kind: 'completed' });
   logger.info({ campaign: campaign.name }, 'campaign completed: its rule has ended');
+  if (latest?.report === undefined) return;
+  events.emit('campaign:completed', {
+    campaign: { id: campaign._id.toHexString(), name: campaign.name },
+    run: { id: latest._id, occurrence: latest.occurrence },
+    report: latest.report,
+  });
 }

@@ -21,10 +21,13 @@ export interface CampaignChange {
   readonly now: Date;
 }
 
-/** A change by a person. Filter: status and rev as read. */
+/**
+ * A change by a person. Filter: status and rev as read, and the last occurrence, since a step of the rule is no change by
+ * a person: what is decided about occurrences must not undo it.
+ */
 export async function changeCampaign(
   store: Store,
-  read: Pick<CampaignDoc, '_id' | 'status' | 'rev'>,
+  read: Pick<CampaignDoc, '_id' | 'status' | 'rev' | 'lastOccurrence'>,
   change: CampaignChange,
 ): Promise<CampaignDoc | null> {
   const { status, statusReason, sendAt, order, open, fields, now } = change;
@@ -41,9 +44,12 @@ export async function changeCampaign(
     ...(open === undefined ? {} : { $addToSet: { openRuns: { $each: [...open] } } }),
     ...(statusReason === undefined && status !== undefined ? { $unset: { statusReason: '' } } : {}),
   };
-  return store.campaigns.findOneAndUpdate({ _id: read._id, status: read.status, rev: read.rev }, update, {
-    returnDocument: 'after',
-  });
+  const { _id, lastOccurrence = { $exists: false } } = read;
+  return store.campaigns.findOneAndUpdate(
+    { _id, status: read.status, rev: read.rev, lastOccurrence },
+    update,
+    { returnDocument: 'after' },
+  );
 }
 
 /** Opens the run of a bulk campaign. Filter: still scheduled, rev as read. Nothing matched: opened, paused or cancelled. */

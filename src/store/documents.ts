@@ -120,6 +120,8 @@ export interface RunDoc {
     samples?: ProgressSample[];
   };
   report?: RunReport;
+  /** Why it failed, in words: its audience could not be read. */
+  failure?: string;
   openedAt: Date;
   nominalAt?: Date;
   /** How late it was opened, when recovery found it overdue. */
@@ -209,7 +211,7 @@ export interface WorkerDoc {
   processStartedAt: string;
   version: string;
   /** What other processes must know of a messenger to create campaigns for it. */
-  messengers: { name: string; idempotent: boolean; reconciles: boolean }[];
+  messengers: { name: string; idempotent: boolean; reconciles: boolean; rate?: Rate }[];
   sources: string[];
   /** Messengers that failed here and are not well again, and until when nothing is tried, by server time. */
   resting?: { messenger: string; until: Date }[];

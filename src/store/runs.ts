@@ -133,10 +133,10 @@ export async function cancelFreezing(store: Store, runId: string): Promise<boole
 }
 
 /** Gives a recurring campaign's run up whose audience could not be read. Filter: still freezing. */
-export async function failRun(store: Store, runId: string): Promise<boolean> {
+export async function failRun(store: Store, runId: string, failure: string): Promise<boolean> {
   const result = await store.runs.updateOne(
     { _id: runId, status: 'freezing' },
-    { $set: { status: 'failed' } },
+    { $set: { status: 'failed', failure } },
   );
   return result.matchedCount === 1;
 }

@@ -155,14 +155,23 @@ describe('down for five periods', () => {
 });
 
 describe('an occurrence that is due while the run before is open', () => {
-  it('is left out, and said so', async () => {
-    const { rig, clock } = await timed();
+  /** Five minutes apart: sends that are held for an hour of the moved clock would be given up. */
+  const TWICE: RecurrenceInput = { cron: '0,5 * * * *' };
+  const begun = async (rule = TWICE) => {
+    const { rig, clock } = await timed(undefined, { sendTimeoutMs: 600_000 });
+    toHour(clock, 1);
+    clock.advance(10 * 60_000);
     const skipped = rig.signals('occurrence:skipped');
     const gate = rig.provider.hold();
-    const { id } = await create(rig, HOURLY);
-    toHour(clock, 1);
+    const { id } = await create(rig, rule);
+    const first = toHour(clock, 1);
     await rig.provider.calls.count(3);
-    const second = toHour(clock, 1);
+    clock.advance(5 * 60_000);
+    return { rig, id, gate, skipped, second: new Date(first.getTime() + 5 * 60_000) };
+  };
+
+  it('is left out, and said so', async () => {
+    const { rig, id, gate, skipped, second } = await begun();
     expect(await skipped.next()).toMatchObject({ reason: 'overlap', first: second, count: 1 });
     gate.open();
     await untilIdle(rig, id);
@@ -171,12 +180,7 @@ describe('an occurrence that is due while the run before is open', () => {
   });
 
   it('or waits for its turn, where the rule says so', async () => {
-    const { rig, clock } = await timed();
-    const gate = rig.provider.hold();
-    const { id } = await create(rig, { ...HOURLY, overlap: 'queue' });
-    toHour(clock, 1);
-    await rig.provider.calls.count(3);
-    toHour(clock, 1);
+    const { rig, id, gate } = await begun({ ...TWICE, overlap: 'queue' });
     await expect.poll(async () => (await occurrences()).length, PATIENCE).toBe(2);
     expect(rig.provider.calls.all).toHaveLength(3); // the second run waits
     gate.open();
@@ -209,6 +213,7 @@ describe('a run whose audience cannot be read', () => {
       return people(2);
     };
     const { rig, clock } = await timed(undefined, { audiences: { rows } });
+    const failed = rig.signals('run:failed');
     const { id } = await create(rig, HOURLY, { audience: { source: 'rows' }, pauseOnFailure });
     toHour(clock, 1);
     const step = async () => {
@@ -218,6 +223,12 @@ describe('a run whose audience cannot be read', () => {
     await expect.poll(step, { ...PATIENCE, interval: 300 }).toBe('failed');
     await untilIdle(rig, id, pauseOnFailure ? 'paused' : 'scheduled');
     broken = false;
+    expect((await failed.next()).reason).toMatchObject({ code: 'freezing_failed', detail: 'no such table' });
+    const told = (await rig.scheduler.campaigns.journal(id)).filter(({ kind }) => kind === 'run-failed');
+    expect(told).toMatchObject([{ detail: { reason: 'no such table' } }]);
+    expect((await rig.scheduler.occurrences(id)).past).toMatchObject([
+      { fate: 'failed', failure: 'no such table' },
+    ]);
     if (pauseOnFailure) {
       const { statusReason } = (await rig.scheduler.campaigns.find(id)) ?? {};
       expect(statusReason).toMatchObject({ code: 'run_failed', by: 'scheduler' });

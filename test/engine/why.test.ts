@@ -274,6 +274,21 @@ describe('limits', () => {
     await rig.scheduler.campaigns.cancel(id);
   });
 
+  it('the limit of a messenger that a worker no longer has is no reason', async () => {
+    const provider = newProvider();
+    const limited = { ...provider.messenger, rate: { perDay: 1 } };
+    const before = await startRig(uri, { provider, messengers: { post: limited } });
+    const { id } = await before.create({ audience: people(3) });
+    expect(await reasonOf(before, id, 'rate')).toMatchObject({ scope: 'messenger', rate: { perDay: 1 } });
+    await stopRig(before);
+    const gate = provider.hold();
+    const rig = await startRig(uri, { provider });
+    await provider.calls.count(2);
+    expect((await rig.scheduler.why(id)).code).toBe('sending');
+    gate.open();
+    await rig.until(id, 'completed');
+  });
+
   it('its rate is used up: when the next token comes', async () => {
     const rig = await startRig(uri);
     const { id } = await rig.create({ rate: { perHour: 10 }, audience: people(3) });
