@@ -19,6 +19,7 @@ const SCENARIOS = [
   'many',
   'polls',
   'smtp',
+  'recurrence',
 ];
 
 const wanted = process.argv.slice(2);
