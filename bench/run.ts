@@ -20,6 +20,8 @@ const SCENARIOS = [
   'polls',
   'smtp',
   'recurrence',
+  'due-together',
+  'paced',
 ];
 
 const wanted = process.argv.slice(2);
