@@ -19,6 +19,9 @@ const SCENARIOS = [
   'many',
   'polls',
   'smtp',
+  'recurrence',
+  'due-together',
+  'paced',
 ];
 
 const wanted = process.argv.slice(2);

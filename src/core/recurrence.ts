@@ -28,6 +28,9 @@ interface Compiled {
   readonly isExcluded: ((wallDay: number) => boolean) | undefined;
 }
 
+/** A span eight times as long as one without an occurrence rarely holds more. */
+const STEPS_FORWARD = 8;
+
 const compiledRules = new WeakMap<Recurrence, Compiled>();
 
 /** The first occurrence strictly after an instant; `null` when the rule has ended. `maxRuns` is for the caller to count. */
@@ -135,7 +138,10 @@ function firstFrom(rule: Recurrence, fromMs: number, untilMs = LAST_INSTANT_MS):
   return null;
 }
 
-/** Last occurrence until `untilMs`, inclusive. By halving, so that years of seconds take some 40 steps. */
+/**
+ * Last occurrence until `untilMs`, inclusive. Mostly a few steps forward from the first in a short span before it; by halving
+ * where the span holds many, so that years of seconds take some 40 steps.
+ */
 function lastUntil(rule: Recurrence, untilMs: number): number | null {
   const anchorMs = rule.anchor.getTime();
   const topMs = Math.min(untilMs, endOf(rule));
@@ -146,6 +152,11 @@ function lastUntil(rule: Recurrence, untilMs: number): number | null {
     if (fromMs === anchorMs) break;
   }
   if (found === null) return null;
+  for (let steps = 0; steps < STEPS_FORWARD; steps += 1) {
+    const later = firstFrom(rule, found + 1, topMs);
+    if (later === null) return found;
+    found = later;
+  }
   // An occurrence is at `found`, and none is after `high`.
   let high = topMs;
   while (found < high) {
@@ -197,8 +208,21 @@ function wallTimesOf(rule: Recurrence): FirstWallTime {
   return (wallMs) => anchorWall + Math.max(0, Math.ceil((wallMs - anchorWall) / stepMs)) * stepMs;
 }
 
+/** By expression: rules read from the database are new objects each time, and many campaigns share one expression. */
+const cronPatterns = new Map<string, FirstWallTime>();
+const MAX_CRON_PATTERNS = 1_000;
+
 /** A cron expression on a clock that never jumps: croner runs in UTC, where a wall time is its own instant. */
 function cronWallTimes(cron: string): FirstWallTime {
+  const known = cronPatterns.get(cron);
+  if (known !== undefined) return known;
+  if (cronPatterns.size >= MAX_CRON_PATTERNS) cronPatterns.clear();
+  const pattern = parsedCron(cron);
+  cronPatterns.set(cron, pattern);
+  return pattern;
+}
+
+function parsedCron(cron: string): FirstWallTime {
   const job = new Cron(cron, { mode: '5-or-6-parts', utcOffset: 0 });
   return (wallMs) => {
     const secondBefore = Math.ceil(wallMs / SECOND_MS) * SECOND_MS - SECOND_MS;

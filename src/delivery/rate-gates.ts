@@ -11,18 +11,26 @@ import {
   returnTokens,
   slowDown,
   takeTokens,
+  takeTokensOfMany,
 } from '../store/rates.ts';
 import type { Store } from '../store/store.ts';
 import { RateGate } from './rate-gate.ts';
+import { TokenQuestions } from './token-questions.ts';
 
 export class RateGates {
   readonly #store: Store;
   readonly #clock: Clock;
+  readonly #questions: TokenQuestions;
   readonly #gates = new Map<string, RateGate>();
 
   constructor(store: Store, clock: Clock) {
     this.#store = store;
     this.#clock = clock;
+    this.#questions = new TokenQuestions({
+      clock,
+      askOne: ({ key, rate, wanted }) => takeTokens(store, key, rate, wanted),
+      askMany: (questions) => takeTokensOfMany(store, questions),
+    });
   }
 
   /** The campaign's gate; undefined for a campaign without a rate. A changed rate counts at once. */
@@ -63,7 +71,7 @@ export class RateGates {
     const gate = new RateGate({
       clock: this.#clock,
       rate,
-      take: (present, wanted) => takeTokens(store, key, present, wanted),
+      take: (present, wanted) => this.#questions.ask({ key, rate: present, wanted }),
       giveBack: ({ rate: then, count, takenAt }) => returnTokens(store, key, then, count, takenAt),
       slowDown: (forMs) => slowDown(store, key, forMs),
     });

@@ -16,7 +16,15 @@ import { type AlarmDocument, campaignIdOf, isAlarmName } from './alarm.ts';
 import type { AlarmCollection } from './alarm-collection.ts';
 import { dateOrNull, jobParametersOf, lockOf, msUntilDue, runFields } from './alarm-document.ts';
 import { HeldLocks } from './held-locks.ts';
-import { dueAlarms, expiredLocks, type LockQuery, lockChange } from './lock-queries.ts';
+import {
+  dueAlarms,
+  expiredLocks,
+  type LockQuery,
+  lockChange,
+  lockChangeOfMany,
+  lockTokenOf,
+  stillDue,
+} from './lock-queries.ts';
 
 export interface AlarmRepositoryOptions {
   db: Db;
@@ -27,6 +35,17 @@ export interface AlarmRepositoryOptions {
   lockLifetimeMs: number;
   /** Alarms of one name that this process may hold at a time. */
   limitPerName: number;
+}
+
+/** Where many are due, so many are locked together. */
+const MOST_TOGETHER = 100;
+
+/** Locked together with others, not yet asked for. */
+interface LockedAhead {
+  readonly job: JobParameters;
+  readonly jobId: string;
+  readonly token: string;
+  readonly began: number;
 }
 
 interface RunWrite {
@@ -42,6 +61,9 @@ export class AlarmRepository extends MongoJobRepository {
   readonly #alarms: AlarmCollection['collection'];
   readonly #askingSince = new Map<string, number>();
   readonly #lookedForExpiredAt = new Map<string, number>();
+  readonly #ahead = new Map<string, LockedAhead[]>();
+  /** Names of which the last look found one that was due: there may be more. */
+  readonly #crowded = new Set<string>();
   #open = true;
 
   constructor(options: AlarmRepositoryOptions) {
@@ -63,6 +85,10 @@ export class AlarmRepository extends MongoJobRepository {
   /** From now on nothing new is locked; a lock that is just arriving is given back. */
   closeGate(): void {
     this.#open = false;
+    for (const [name, ahead] of this.#ahead) {
+      this.#ahead.delete(name);
+      for (const { jobId, token } of ahead) void this.#giveBack(jobId, token);
+    }
   }
 
   override async getNextJobToRun(
@@ -73,6 +99,8 @@ export class AlarmRepository extends MongoJobRepository {
     options: JobRepositoryOptions | undefined,
   ): Promise<JobParameters | undefined> {
     const { clock, lockLifetimeMs, limitPerName } = this.#options;
+    const ahead = this.#open ? this.#nextAhead(name) : undefined;
+    if (ahead !== undefined) return ahead;
     if (!this.#open || this.locks.count(name) >= limitPerName) return undefined;
     const began = clock.monotonic();
     const askingSince = this.#askingSince.get(name);
@@ -99,8 +127,18 @@ export class AlarmRepository extends MongoJobRepository {
     const expired = this.#isTimeForExpired(name, began)
       ? await this.#lockOne(expiredLocks(name, lockLifetimeMs), token, workerId)
       : null;
+    // Where many are due a round trip for each would be what they wait for.
+    if (!expired && this.#crowded.has(name)) {
+      const found = await this.#lockMany(name, began, workerId);
+      const next = this.#nextAhead(name);
+      if (next !== undefined || found === 0) return next;
+    }
     const alarm = expired ?? (await this.#lockOne(dueAlarms(name, processEveryMs), token, workerId));
-    if (!alarm) return undefined;
+    if (!alarm) {
+      this.#crowded.delete(name);
+      return undefined;
+    }
+    if (!expired) this.#crowded.add(name);
     const jobId = alarm._id.toHexString();
     this.locks.take({ jobId, name, token }, began);
     if (!this.#open || clock.monotonic() - began > lockLifetimeMs / 2) {
@@ -111,6 +149,58 @@ export class AlarmRepository extends MongoJobRepository {
     const dueInMs = expired ? 0 : msUntilDue(alarm);
     // The server's "in so many ms" on this machine's clock, counted from the answer: never early.
     return jobParametersOf(alarm, { lockedAt: askedAt, nextRunAt: new Date(Date.now() + dueInMs) });
+  }
+
+  /**
+   * Locks what is due, as many as may be held. Filter: due and not locked, as for a single one; what another worker was
+   * first to lock is left to it. Returns how many were found due, locked or not. A lost answer leaves locks that expire.
+   */
+  async #lockMany(name: string, began: number, workerId: string | undefined): Promise<number> {
+    const { clock, lockLifetimeMs, processEveryMs, limitPerName } = this.#options;
+    const limit = Math.min(MOST_TOGETHER, limitPerName - this.locks.count(name));
+    const { filter, sort } = dueAlarms(name, processEveryMs);
+    const due = await this.#alarms
+      .find(filter, { projection: { _id: 1 } })
+      .sort(sort)
+      .limit(limit)
+      .toArray();
+    if (due.length === 0) {
+      this.#crowded.delete(name);
+      return 0;
+    }
+    const ids = due.map(({ _id }) => _id);
+    const askedAt = new Date();
+    const word = `${randomUUID()}:`;
+    await this.#alarms.updateMany(stillDue(name, processEveryMs, ids), lockChangeOfMany(word, workerId), {
+      hint: { _id: 1 },
+    });
+    const locked = await this.#alarms
+      .find({ _id: { $in: ids }, lockToken: { $in: ids.map((id) => lockTokenOf(word, id)) } })
+      .sort(sort)
+      .toArray();
+    const answeredAt = Date.now();
+    const inTime = this.#open && clock.monotonic() - began <= lockLifetimeMs / 2;
+    const ahead = locked.map((alarm): LockedAhead => {
+      const jobId = alarm._id.toHexString();
+      const lockedUntilDue = { lockedAt: askedAt, nextRunAt: new Date(answeredAt + msUntilDue(alarm)) };
+      return { job: jobParametersOf(alarm, lockedUntilDue), jobId, token: alarm.lockToken ?? '', began };
+    });
+    for (const { jobId, token } of ahead) this.locks.take({ jobId, name, token }, began);
+    if (inTime) this.#ahead.set(name, [...(this.#ahead.get(name) ?? []), ...ahead]);
+    else for (const { jobId, token } of ahead) void this.#giveBack(jobId, token);
+    return due.length;
+  }
+
+  /** The next that was locked together with others; one that has lain here for too long is given back. */
+  #nextAhead(name: string): JobParameters | undefined {
+    const { clock, lockLifetimeMs } = this.#options;
+    const ahead = this.#ahead.get(name) ?? [];
+    for (let next = ahead.shift(); next !== undefined; next = ahead.shift()) {
+      if (clock.monotonic() - next.began <= lockLifetimeMs / 4) return next.job;
+      void this.#giveBack(next.jobId, next.token);
+    }
+    this.#ahead.delete(name);
+    return undefined;
   }
 
   #isTimeForExpired(name: string, now: number): boolean {

@@ -1,10 +1,10 @@
 /**
- * The two queries that find an alarm to lock. Each walks one narrow range of the index `jobs_lock`, however many
+ * The queries that find alarms to lock. Each walks one narrow range of the index `jobs_lock`, however many
  * alarms are set for later; one query with `$or` would read every pending date of the name at each poll.
  *
  * Invariant: what is due and what has expired is decided by the server's clock (`$$NOW`), never by this machine's.
  */
-import type { Document, Filter, Sort } from 'mongodb';
+import type { Document, Filter, ObjectId, Sort } from 'mongodb';
 import type { AlarmDocument } from './alarm.ts';
 
 export interface LockQuery {
@@ -28,6 +28,15 @@ export function expiredLocks(name: string, lockLifetimeMs: number): LockQuery {
   };
 }
 
+/** Those of these alarms that still are what `dueAlarms` finds. */
+export function stillDue(
+  name: string,
+  processEveryMs: number,
+  ids: readonly ObjectId[],
+): Filter<AlarmDocument> {
+  return { ...dueAlarms(name, processEveryMs).filter, _id: { $in: [...ids] } };
+}
+
 /** Not locked, due before the next poll. Here too the lower bound keeps null out: an alarm without a date. */
 export function dueAlarms(name: string, processEveryMs: number): LockQuery {
   const nextPoll = { $add: ['$$NOW', processEveryMs] };
@@ -46,3 +55,11 @@ export function dueAlarms(name: string, processEveryMs: number): LockQuery {
 export function lockChange(token: string, workerId: string | undefined): Document[] {
   return [{ $set: { lockedAt: '$$NOW', lockToken: token, lastModifiedBy: { $literal: workerId ?? null } } }];
 }
+
+/** Locks many at once, each under a token of its own: this word and its id. */
+export function lockChangeOfMany(word: string, workerId: string | undefined): Document[] {
+  const token = { $concat: [word, { $toString: '$_id' }] };
+  return [{ $set: { lockedAt: '$$NOW', lockToken: token, lastModifiedBy: { $literal: workerId ?? null } } }];
+}
+
+export const lockTokenOf = (word: string, id: ObjectId): string => word + id.toHexString();

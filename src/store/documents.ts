@@ -250,9 +250,21 @@ export interface RateDoc {
   waitMs?: number;
   blockedForMs?: number;
   takenAt?: Date;
+  /** The last answers to those who asked many buckets together, the latest first. */
+  answers?: RateAnswer[];
   /** When the document may be deleted. */
   expiresAt?: Date;
   schemaVersion: number;
+}
+
+export interface RateAnswer {
+  /** Of the question. */
+  by: string;
+  granted: number;
+  firstInMs: number;
+  waitMs: number;
+  blockedForMs: number;
+  takenAt: Date;
 }
 
 export interface JournalDoc {

@@ -4,6 +4,7 @@
  * so a restart, a second server or a lost answer never grants a token twice: a lost answer wastes its block. Two buckets
  * are never taken together: a sender holds blocks of both and uses one token of each.
  */
+import { randomUUID } from 'node:crypto';
 import type { Document } from 'mongodb';
 import {
   AHEAD_MS,
@@ -33,13 +34,63 @@ export const messengerRateKey = (name: string): string => `messenger:${name}`;
 /** An untouched bucket is as good as none; kept for a while, because people look at it. */
 const KEEP_MS = 7 * 86_400_000;
 
+/** Answers that a bucket keeps: as many may ask it while one of them comes back to read its own. */
+const ANSWERS_KEPT = 8;
+
+export interface TokenQuestion {
+  readonly key: string;
+  readonly rate: Rate;
+  readonly wanted: number;
+}
+
 /**
  * Takes a block of at most `wanted` tokens, fewer where a block is smaller, none where the next is too far away.
  * Filter: the key, made if missing. Every call finds its document, so there is no "nothing matched".
  */
 export async function takeTokens(store: Store, key: string, rate: Rate, wanted: number): Promise<TakenBlock> {
+  return takenBlock(await upsert(store, key, taking(rate, wanted)));
+}
+
+/**
+ * Takes blocks of many buckets in two round trips; the answers by key. Filter: the keys, those that exist. The answers are
+ * read back under a token of this question. A key without one was not there yet, or so many others asked it meanwhile that
+ * its answer is gone, and its block is wasted like that of any lost answer: ask it alone.
+ */
+export async function takeTokensOfMany(
+  store: Store,
+  questions: readonly TokenQuestion[],
+): Promise<Map<string, TakenBlock>> {
+  const by = randomUUID();
+  const alike = new Map<string, TokenQuestion[]>();
+  for (const question of questions) {
+    const kind = JSON.stringify([question.rate, question.wanted]);
+    const known = alike.get(kind);
+    if (known === undefined) alike.set(kind, [question]);
+    else known.push(question);
+  }
+  await store.rates.bulkWrite(
+    [...alike.values()].flatMap(([first, ...others]) => {
+      if (first === undefined) return [];
+      const filter = { _id: { $in: [first, ...others].map(({ key }) => key) } };
+      return { updateMany: { filter, update: [...taking(first.rate, first.wanted), answering(by)] } };
+    }),
+    { ordered: false },
+  );
+  const found = await store.rates
+    .find(
+      { _id: { $in: questions.map(({ key }) => key) }, 'answers.by': by },
+      { projection: { answers: { $elemMatch: { by } } } },
+    )
+    .toArray();
+  return new Map(
+    found.flatMap(({ _id, answers = [] }) => answers.map((answer) => [_id, takenBlock(answer)])),
+  );
+}
+
+/** What a bucket grants, and what is left in it. */
+function taking(rate: Rate, wanted: number): Document[] {
   const spacing = spacingMs(rate);
-  const after = await upsert(store, key, [
+  return [
     toPresent(rate),
     {
       $set: {
@@ -74,8 +125,25 @@ export async function takeTokens(store: Store, key: string, rate: Rate, wanted: 
         schemaVersion: SCHEMA_VERSION,
       },
     },
-  ]);
-  const { granted = 0, firstInMs = 0, waitMs = 0, blockedForMs = 0, takenAt = new Date(0) } = after;
+  ];
+}
+
+/** Leaves the answer in the bucket, for whoever asked for many. */
+function answering(by: string): Document {
+  const answer = {
+    by,
+    granted: '$granted',
+    firstInMs: '$firstInMs',
+    waitMs: '$waitMs',
+    blockedForMs: '$blockedForMs',
+    takenAt: '$takenAt',
+  };
+  const all = { $concatArrays: [[answer], { $ifNull: ['$answers', []] }] };
+  return { $set: { answers: { $slice: [all, ANSWERS_KEPT] } } };
+}
+
+function takenBlock(answer: Partial<TakenBlock>): TakenBlock {
+  const { granted = 0, firstInMs = 0, waitMs = 0, blockedForMs = 0, takenAt = new Date(0) } = answer;
   return { granted, firstInMs, waitMs, blockedForMs, takenAt };
 }
 
@@ -168,6 +236,7 @@ async function upsert(store: Store, key: string, update: Document[]): Promise<Ra
       const after = await store.rates.findOneAndUpdate({ _id: key }, update, {
         upsert: true,
         returnDocument: 'after',
+        projection: { answers: 0 },
       });
       if (after !== null) return after;
     } catch (error) {

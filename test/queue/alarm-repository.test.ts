@@ -3,9 +3,10 @@
  * are made to expire by moving their time back in the document.
  */
 import { describe, expect, it } from 'vitest';
+import { systemClock } from '../../src/clock.ts';
 import { BULK_ALARM, RECURRING_ALARM } from '../../src/queue/alarm.ts';
 import { testDatabase } from '../support/mongo.ts';
-import { abandonedAlarm, HOUR_MS, inFuture, newId, testRepository } from './alarm-fixtures.ts';
+import { abandonedAlarm, HOUR_MS, inFuture, newId, newIds, testRepository } from './alarm-fixtures.ts';
 import { beginning, ending, expire, twoWorkers } from './played-workers.ts';
 
 const { db } = await testDatabase();
@@ -101,6 +102,86 @@ describe('a lock', () => {
     expect(await jobs.findOne({ _id: crashed._id })).toMatchObject({ ...free, nextRunAt: expect.any(Date) });
     expect(await two.lock()).toBeDefined();
     expect(await two.lock()).toBeDefined();
+  });
+});
+
+describe('where many are due', () => {
+  async function crowd(count: number, options: Parameters<typeof testRepository>[1] = {}) {
+    const one = testRepository(db, { limitPerName: 40, lockLifetimeMs: 10_000, ...options });
+    const two = testRepository(db, { limitPerName: 40, collectionName: one.jobs.collectionName });
+    await one.alarms.insertMissing(
+      newIds(count).map((campaignId) => ({ name: BULK_ALARM, campaignId, at: new Date() })),
+    );
+    return { one, two, jobs: one.jobs };
+  }
+  const held = (jobs: { countDocuments: (filter: object) => Promise<number> }) =>
+    jobs.countDocuments({ lockedAt: { $ne: null } });
+
+  it('they are locked together, each by one worker under a token of its own, never beyond the limit', async () => {
+    const { one, two, jobs } = await crowd(100);
+    const runs: {
+      repository: typeof one.repository;
+      job: NonNullable<Awaited<ReturnType<typeof one.lock>>>;
+    }[] = [];
+    for (let idle = 0; idle < 2; ) {
+      idle = 0;
+      for (const { repository, lock } of [one, two]) {
+        const job = await lock();
+        if (job === undefined) idle += 1;
+        else runs.push({ repository, job });
+        expect(repository.locks.size).toBeLessThanOrEqual(40);
+      }
+    }
+    expect(runs).toHaveLength(80);
+    expect(new Set(runs.map(({ job }) => String(job._id))).size).toBe(80);
+    expect(
+      new Set((await jobs.find({ lockedAt: { $ne: null } }).toArray()).map((alarm) => alarm.lockToken)).size,
+    ).toBe(80);
+    for (const { repository, job } of runs) {
+      await repository.saveJobState(beginning(job), undefined);
+      await repository.saveJobState(ending(job, null), undefined);
+    }
+    expect(await jobs.countDocuments()).toBe(20);
+    expect(await held(jobs)).toBe(0);
+  });
+
+  it('those locked together go back when the gate closes', async () => {
+    const { one, jobs } = await crowd(30);
+    const begun = [(await one.lock())!, (await one.lock())!];
+    expect(await held(jobs)).toBe(30);
+    one.repository.closeGate();
+    await one.repository.unlockJobs(begun.map((job) => job._id!));
+    await one.repository.locks.whenIdle();
+    expect(await held(jobs)).toBe(0);
+    expect(await jobs.countDocuments({ nextRunAt: null })).toBe(0);
+    expect(await one.lock()).toBeUndefined();
+  });
+
+  it('those that have waited for long are given back first, and locked anew', async () => {
+    let shiftMs = 0;
+    const clock = { ...systemClock, monotonic: () => systemClock.monotonic() + shiftMs };
+    const { one, jobs } = await crowd(5, { clock });
+    const begun = [(await one.lock())!, (await one.lock())!];
+    const before = await jobs.find({ lockedAt: { $ne: null } }).toArray();
+    expect(before).toHaveLength(5);
+    shiftMs = 3_000; // more than a quarter of a lock's life
+    while (begun.length < 5) {
+      const job = await one.lock();
+      if (job !== undefined) begun.push(job);
+    }
+    const tokens = new Set(before.map((alarm) => alarm.lockToken));
+    const after = await jobs.find({ lockToken: { $nin: [...tokens] } }).toArray();
+    expect(after).toHaveLength(3);
+    expect(one.repository.locks.size).toBe(5);
+  });
+
+  it('two workers that look at the same time lock each alarm once', async () => {
+    const { one, two, jobs } = await crowd(20);
+    const all = await Promise.all([one.lock(), two.lock(), one.lock(), two.lock()]);
+    const again = await Promise.all(Array.from({ length: 30 }, (_, n) => (n % 2 === 0 ? one : two).lock()));
+    const ids = [...all, ...again].flatMap((job) => (job === undefined ? [] : String(job._id)));
+    expect(new Set(ids).size).toBe(ids.length);
+    expect(await held(jobs)).toBe(one.repository.locks.size + two.repository.locks.size);
   });
 });
 

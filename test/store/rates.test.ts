@@ -9,6 +9,7 @@ import {
   returnTokens,
   slowDown,
   takeTokens,
+  takeTokensOfMany,
 } from '../../src/store/rates.ts';
 import { openStore, type Store } from '../../src/store/store.ts';
 import { testDatabase } from '../support/mongo.ts';
@@ -153,6 +154,74 @@ describe('takeTokens', () => {
     const found = await rates.findOne({ _id: KEY });
     expect(found).toMatchObject({ rate: { perDay: 0.1 }, granted: 1, schemaVersion: 1 });
     expect(found?.expiresAt?.getTime()).toBeGreaterThan(Date.now() + 10 * 86_400_000);
+  });
+});
+
+describe('takeTokensOfMany', () => {
+  const keys = Array.from({ length: 30 }, (_, index) => campaignRateKey(`m${index}`));
+  const rateOf = (index: number): Rate =>
+    index % 3 === 0 ? slow : index % 3 === 1 ? fast : { perSecond: 7.3 };
+  const questions = keys.map((key, index) => ({ key, rate: rateOf(index), wanted: 1 + (index % 2) * 9 }));
+
+  test('answers each bucket as if it had been asked alone', async () => {
+    for (const [index, { key, rate }] of questions.entries()) {
+      await takeTokens(store, key, rate, 1);
+      if (index % 5 === 4) await slowDown(store, key, 30_000);
+    }
+    const before = new Map((await rates.find().toArray()).map((found) => [found._id, found]));
+    const answers = await takeTokensOfMany(store, questions);
+    expect([...answers.keys()].sort()).toEqual([...keys].sort());
+    const after = new Map((await rates.find().toArray()).map((found) => [found._id, found]));
+    for (const { key, rate, wanted } of questions) {
+      const { takenAt = new Date(0), ...grant } = answers.get(key) ?? {};
+      const { tokens = 0, at = new Date(0), blockedUntil } = before.get(key) ?? {};
+      const known = { tokens, at: at.getTime(), blockedUntil: blockedUntil?.getTime() ?? 0 };
+      const expected = takeBlock(known, rate, takenAt.getTime(), wanted);
+      for (const field of ['granted', 'firstInMs', 'waitMs', 'blockedForMs'] as (keyof Grant)[])
+        expect(grant[field as never], `${field} of ${key}`).toBeCloseTo(expected.grant[field], 5);
+      expect(after.get(key)?.tokens).toBeCloseTo(expected.bucket.tokens, 6);
+    }
+  });
+
+  test('a bucket that is not there yet has no answer, and is not made', async () => {
+    await takeTokens(store, keys[0] ?? '', fast, 1);
+    const answers = await takeTokensOfMany(store, questions.slice(0, 3));
+    expect([...answers.keys()]).toEqual([keys[0]]);
+    expect(await rates.countDocuments()).toBe(1);
+  });
+
+  test('several servers at once: each gets its own answer, and together no more than one would', async () => {
+    for (const key of keys) await takeTokens(store, key, fast, 1);
+    await rates.updateMany({}, [{ $set: { at: { $subtract: ['$at', 60_000] } } }]);
+    const asked = performance.now();
+    const all = await Promise.all(
+      stores.flatMap((each) =>
+        [1, 2].map(() =>
+          takeTokensOfMany(
+            each,
+            keys.map((key) => ({ key, rate: fast, wanted: 20 })),
+          ),
+        ),
+      ),
+    );
+    const elapsedMs = performance.now() - asked;
+    for (const key of keys) {
+      const taken = all.flatMap((answers) => answers.get(key) ?? []);
+      expect(taken).toHaveLength(all.length);
+      const points = taken.flatMap(({ granted, firstInMs, takenAt }) =>
+        Array.from({ length: granted }, (_, k) => takenAt.getTime() + firstInMs + k * 10),
+      );
+      // What idle time gives, what lies ahead, the last block that begins there, and the time that has passed.
+      expect(points.length).toBeLessThanOrEqual(25 + 25 + 20 + elapsedMs / 10);
+      expect(new Set(points.map(Math.round)).size).toBe(points.length);
+    }
+  });
+
+  test('an answer that many others have pushed out is missing: its block is wasted, not granted again', async () => {
+    await takeTokens(store, KEY, fast, 1);
+    for (let times = 0; times < 12; times += 1)
+      await takeTokensOfMany(store, [{ key: KEY, rate: fast, wanted: 1 }]);
+    expect((await rates.findOne({ _id: KEY }))?.answers).toHaveLength(8);
   });
 });
 
