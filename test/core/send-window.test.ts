@@ -3,7 +3,8 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { intervals, windowAt, zoneOf } from '../../src/core/send-window.ts';
 import { checkSendWindow, type SendWindow, WEEKDAYS } from '../../src/core/send-window-check.ts';
-import { MINUTE_MS, scanWall, scanWindow, type WallScan } from './wall-clock-scan.ts';
+import { MINUTE_MS } from './intl-wall-clock.ts';
+import { scanWall, scanWindow, type WallScan } from './wall-clock-scan.ts';
 
 function windowOf(hours: string, more: object = {}): SendWindow {
   const [from, to] = hours.split('-');
