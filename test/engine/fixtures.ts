@@ -16,6 +16,7 @@ import type { CampaignDoc, LedgerPageDoc, RunDoc } from '../../src/store/documen
 import { openStore, type Store } from '../../src/store/store.ts';
 import { Signals } from '../queue/signals.ts';
 import { newProvider, PATIENCE, type Provider } from './provider.ts';
+import { RARE_HEARTBEAT, type TestClock, testClock } from './test-clock.ts';
 
 export interface LogEntry {
   readonly level: LogLevel;
@@ -99,6 +100,21 @@ export async function startRig(
       return (await read()) as Campaign;
     },
   };
+}
+
+/** A rig whose clock is moved by the test. */
+export async function startTimedRig(
+  uri: SchedulerOptions['mongo'],
+  overrides: Parameters<typeof startRig>[1] = {},
+  clock = testClock(),
+): Promise<{ readonly rig: Rig; readonly clock: TestClock }> {
+  return { rig: await startRig(uri, { clock, ...RARE_HEARTBEAT, ...overrides }), clock };
+}
+
+/** Another campaign came and went: the worker has looked at everything more than once. */
+export async function othersGoOn(rig: Rig): Promise<void> {
+  const { id } = await rig.create({ name: 'other', audience: people(20, `o${Math.random()}-`) });
+  await rig.until(id, 'completed');
 }
 
 /** Stops it now. */

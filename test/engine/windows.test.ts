@@ -10,45 +10,30 @@ import { checkSendWindow } from '../../src/core/send-window-check.ts';
 import { testDatabase } from '../support/mongo.ts';
 import {
   inHours,
+  othersGoOn,
   pagesOf,
   people,
   type Rig,
   runsOf,
-  startRig,
+  startTimedRig,
   stopRig,
   tidyUpAfterEach,
 } from './fixtures.ts';
 import { PATIENCE } from './provider.ts';
-import { RARE_HEARTBEAT, type TestClock, testClock } from './test-clock.ts';
+import { LONG_HELD } from './test-clock.ts';
 
 const { db, uri } = await testDatabase();
 tidyUpAfterEach(db);
 
-/** So long that moving the clock by seconds ends no claim. */
-const LONG_HELD = { claimTtlMs: 60_000, claimMarginMs: 1_000, sendTimeoutMs: 600_000 };
 const OFFICE: SendWindowInput = { from: '09:00', to: '17:00', timezone: 'UTC' };
 
 /** A worker whose clock stands at this instant. Whatever the day is, the test begins in January 2030. */
 async function startAt(instant: string, options: Partial<SchedulerOptions> = {}) {
-  const clock = testClock();
-  const started = await startRig(uri, { clock, ...RARE_HEARTBEAT, ...LONG_HELD, ...options });
+  const { rig: started, clock } = await startTimedRig(uri, { ...LONG_HELD, ...options });
   // Agenda rings by the machine's clock, which nobody moves: to the worker the campaign is late, to Agenda it is due.
   const rig: Rig = { ...started, create: (input) => started.create({ sendAt: inHours(-1), ...input }) };
-  const goTo = (to: string): void => moveTo(clock, to);
-  goTo(instant);
-  return { rig, clock, goTo };
-}
-
-function moveTo(clock: TestClock, instant: string): void {
-  const aheadMs = Date.parse(instant) - clock.now().getTime();
-  if (aheadMs < 0) throw new Error('this clock only goes forward');
-  clock.advance(aheadMs);
-}
-
-/** Another campaign came and went: the worker has looked at everything more than once. */
-async function othersGoOn(rig: Rig): Promise<void> {
-  const { id } = await rig.create({ name: 'other', audience: people(20, `o${Math.random()}-`) });
-  await rig.until(id, 'completed');
+  clock.goTo(instant);
+  return { rig, clock, goTo: clock.goTo };
 }
 
 const sentOf = (rig: Rig): string[] => rig.provider.left.filter((id) => id.startsWith('p'));
