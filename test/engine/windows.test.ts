@@ -9,33 +9,24 @@ import type { SendWindowInput } from '../../src/core/send-window-check.ts';
 import { checkSendWindow } from '../../src/core/send-window-check.ts';
 import { testDatabase } from '../support/mongo.ts';
 import {
-  inHours,
   othersGoOn,
   pagesOf,
   people,
   type Rig,
   runsOf,
-  startTimedRig,
+  startRigAt,
   stopRig,
   tidyUpAfterEach,
 } from './fixtures.ts';
 import { PATIENCE } from './provider.ts';
-import { LONG_HELD } from './test-clock.ts';
 
 const { db, uri } = await testDatabase();
 tidyUpAfterEach(db);
 
 const OFFICE: SendWindowInput = { from: '09:00', to: '17:00', timezone: 'UTC' };
 
-/** A worker whose clock stands at this instant. Whatever the day is, the test begins in January 2030. */
-async function startAt(instant: string, options: Partial<SchedulerOptions> = {}) {
-  const { rig: started, clock } = await startTimedRig(uri, { ...LONG_HELD, ...options });
-  // Agenda rings by the machine's clock, which nobody moves: to the worker the campaign is late, to Agenda it is due.
-  const rig: Rig = { ...started, create: (input) => started.create({ sendAt: inHours(-1), ...input }) };
-  clock.goTo(instant);
-  return { rig, clock, goTo: clock.goTo };
-}
-
+const startAt = (instant: string, options: Partial<SchedulerOptions> = {}) =>
+  startRigAt(uri, instant, options);
 const sentOf = (rig: Rig): string[] => rig.provider.left.filter((id) => id.startsWith('p'));
 
 it('closed at the start: nothing leaves; it opens: everything goes; others go on meanwhile', async () => {
