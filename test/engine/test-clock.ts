@@ -6,14 +6,22 @@ export interface TestClock extends Clock {
   advance(ms: number): void;
   /** Forward to this instant, whatever day it is. */
   goTo(instant: string | Date): void;
+  /** How often a timer of exactly this length has run out. */
+  ended(ms: number): number;
 }
 
 export function testClock(): TestClock {
   let aheadMs = 0;
+  const ended = new Map<number, number>();
   const clock: TestClock = {
     now: () => new Date(systemClock.now().getTime() + aheadMs),
     monotonic: () => systemClock.monotonic() + aheadMs,
-    schedule: systemClock.schedule,
+    schedule: (ms, run) =>
+      systemClock.schedule(ms, () => {
+        ended.set(ms, (ended.get(ms) ?? 0) + 1);
+        run();
+      }),
+    ended: (ms) => ended.get(ms) ?? 0,
     advance: (ms) => {
       aheadMs += ms;
     },
