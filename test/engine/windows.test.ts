@@ -8,16 +8,7 @@ import { windowAt } from '../../src/core/send-window.ts';
 import type { SendWindowInput } from '../../src/core/send-window-check.ts';
 import { checkSendWindow } from '../../src/core/send-window-check.ts';
 import { testDatabase } from '../support/mongo.ts';
-import {
-  othersGoOn,
-  pagesOf,
-  people,
-  type Rig,
-  runsOf,
-  startRigAt,
-  stopRig,
-  tidyUpAfterEach,
-} from './fixtures.ts';
+import { othersGoOn, pagesOf, people, type Rig, runsOf, startRigAt, tidyUpAfterEach } from './fixtures.ts';
 import { PATIENCE } from './provider.ts';
 
 const { db, uri } = await testDatabase();
@@ -170,13 +161,4 @@ it('recipients in 40 zones: each only within its own hours', async () => {
   await rig.until(id, 'completed');
   expect(had.size).toBe(130);
   rig.provider.expectNobodyTwice();
-});
-
-it('one a minute: after the first none leaves while another campaign is sent', async () => {
-  const { rig } = await startAt('2030-01-07T10:00:00Z');
-  await rig.create({ audience: people(4), rate: { perMinute: 1 } });
-  await expect.poll(() => sentOf(rig).length, PATIENCE).toBe(1);
-  await othersGoOn(rig);
-  expect(sentOf(rig)).toHaveLength(1);
-  await stopRig(rig);
 });
