@@ -11,7 +11,8 @@ import {
   previousOccurrence,
 } from '../../src/core/recurrence.ts';
 import { stretchAt } from '../../src/core/wall-clock.ts';
-import { bruteForce, intlWallTime, piecesOf } from './recurrence-oracle.ts';
+import { intlWallTime, piecesOf } from './intl-wall-clock.ts';
+import { bruteForce } from './recurrence-oracle.ts';
 import { dstRule, type RandomRule, ruleOf, wallRule } from './recurrence-rules.ts';
 
 const long = process.env.FAULTS === 'long';

@@ -4,7 +4,8 @@ import { describe, expect, test } from 'vitest';
 import { intervals, windowAt, zoneOf } from '../../src/core/send-window.ts';
 import { checkSendWindow, type SendWindow } from '../../src/core/send-window-check.ts';
 import { WEEKDAYS } from '../../src/core/weekdays.ts';
-import { MINUTE_MS, scanWall, scanWindow, type WallScan } from './wall-clock-scan.ts';
+import { MINUTE_MS } from './intl-wall-clock.ts';
+import { scanWall, scanWindow, type WallScan } from './wall-clock-scan.ts';
 
 function windowOf(hours: string, more: object = {}): SendWindow {
   const [from, to] = hours.split('-');

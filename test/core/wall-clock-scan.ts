@@ -4,8 +4,8 @@
  */
 import type { SendWindow } from '../../src/core/send-window-check.ts';
 import { WEEKDAYS } from '../../src/core/weekdays.ts';
+import { MINUTE_MS, piecesOf } from './intl-wall-clock.ts';
 
-export const MINUTE_MS = 60_000;
 const DAY_MINUTES = 1_440;
 
 export interface WallScan {
@@ -17,21 +17,13 @@ export interface WallScan {
 }
 
 export function scanWall(zone: string, start: string, days: number): WallScan {
-  const calendar = new Intl.DateTimeFormat('en-US', {
-    timeZone: zone,
-    hourCycle: 'h23',
-    year: 'numeric',
-    month: 'numeric',
-    day: 'numeric',
-    hour: 'numeric',
-    minute: 'numeric',
-  });
   const startMs = Date.parse(start);
-  const wall = Array.from({ length: days * DAY_MINUTES }, (_, minute) => {
-    const text = calendar.format(startMs + minute * MINUTE_MS);
-    const [month = 0, day, year = 0, hour, minutes] = text.match(/\d+/g)?.map(Number) ?? [];
-    return Date.UTC(year, month - 1, day, hour, minutes) / MINUTE_MS;
-  });
+  const endMs = startMs + days * DAY_MINUTES * MINUTE_MS;
+  const wall: number[] = [];
+  for (const piece of piecesOf(zone, startMs, endMs)) {
+    for (let at = piece.startMs; at < Math.min(piece.endMs, endMs); at += MINUTE_MS)
+      wall.push((at + piece.offsetMs) / MINUTE_MS);
+  }
   return { zone, startMs, wall };
 }
 

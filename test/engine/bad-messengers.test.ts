@@ -8,9 +8,9 @@ import type { OnUnknown } from '../../src/core/settlement.ts';
 import type { Delivery } from '../../src/deliveries.ts';
 import { DeliveryError, type Messenger } from '../../src/messengers/messenger.ts';
 import { testDatabase } from '../support/mongo.ts';
-import { pagesOf, people, type Rig, startRig, stopRig, tidyUpAfterEach } from './fixtures.ts';
+import { pagesOf, people, type Rig, startTimedRig, stopRig, tidyUpAfterEach } from './fixtures.ts';
 import { newProvider, PATIENCE, type Plan } from './provider.ts';
-import { RARE_HEARTBEAT, type TestClock, testClock } from './test-clock.ts';
+import type { TestClock } from './test-clock.ts';
 
 const { db, uri } = await testDatabase();
 tidyUpAfterEach(db);
@@ -27,10 +27,9 @@ async function meet(
   plan: Plan,
   more: { messenger?: Partial<Messenger>; onUnknown?: OnUnknown } = {},
 ): Promise<Case> {
-  const clock = testClock();
   const provider = newProvider(more.messenger);
   provider.plan((message, context) => (message.recipient.id === 'p0' ? plan(message, context) : undefined));
-  const rig = await startRig(uri, { provider, clock, sendTimeoutMs: 300, ...RARE_HEARTBEAT });
+  const { rig, clock } = await startTimedRig(uri, { provider, sendTimeoutMs: 300 });
   const { id } = await rig.create({
     audience: people(12),
     retry: RETRY,
@@ -104,13 +103,12 @@ describe('a failure', () => {
   });
 
   it('that passes is tried again before those whom nobody has tried yet', async () => {
-    const clock = testClock();
     const provider = newProvider();
     provider.plan(async ({ recipient, attempt }) => {
       if (recipient.id === 'p0' && attempt === 1) throw new Error('full');
       await sleep(10);
     });
-    const rig = await startRig(uri, { provider, clock, ...RARE_HEARTBEAT });
+    const { rig, clock } = await startTimedRig(uri, { provider });
     const { id } = await rig.create({ audience: people(1500), retry: RETRY, concurrency: 4 });
     const waits = () => pagesOf(db).countDocuments({ status: 'waiting' });
     await expect.poll(waits, PATIENCE).toBe(1);
@@ -147,13 +145,12 @@ describe('a sick messenger', () => {
 
   it('costs nobody an attempt, and everybody is sent when it is well again', async () => {
     let sick = 4;
-    const clock = testClock();
     const provider = newProvider();
     provider.plan(() => {
       sick -= 1;
       if (sick >= 0) coded('ECONNREFUSED')();
     });
-    const rig = await startRig(uri, { provider, clock, ...RARE_HEARTBEAT });
+    const { rig, clock } = await startTimedRig(uri, { provider });
     const { id } = await rig.create({ audience: people(12), retry: { maxAttempts: 1 }, concurrency: 1 });
     const one = { rig, clock, id };
     await pass(one, completed(one));
@@ -163,11 +160,10 @@ describe('a sick messenger', () => {
   });
 
   it('sick for one recipient only, while others succeed: the fifth time it is the recipient’s own failure', async () => {
-    const clock = testClock();
     const provider = newProvider();
     let others: (ms: number) => Promise<void> = sleep; // slow until it has failed, so that there is always somebody else who succeeds
     provider.plan(({ recipient }) => (recipient.id === 'p0' ? coded('ECONNREFUSED')() : others(60)));
-    const rig = await startRig(uri, { provider, clock, ...RARE_HEARTBEAT });
+    const { rig, clock } = await startTimedRig(uri, { provider });
     const { id } = await rig.create({ audience: people(1500), retry: { maxAttempts: 1 }, concurrency: 4 });
     const one = { rig, clock, id };
     await pass(one, async () => (await find(one)).state === 'failed');

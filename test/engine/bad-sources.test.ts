@@ -10,11 +10,11 @@ import {
   type Rig,
   runsOf,
   startRig,
+  startTimedRig,
   stopRig,
   tidyUpAfterEach,
 } from './fixtures.ts';
 import { PATIENCE } from './provider.ts';
-import { RARE_HEARTBEAT, testClock } from './test-clock.ts';
 
 const { db, uri } = await testDatabase();
 tidyUpAfterEach(db);
@@ -33,8 +33,7 @@ describe('a source that throws', () => {
       yield* people(25);
       if (fails) throw new Error('cursor lost, mongodb://ann:s3cret@db/app');
     };
-    const clock = testClock();
-    const rig = await startRig(uri, { audiences: { broken }, clock, ...RARE_HEARTBEAT });
+    const { rig, clock } = await startTimedRig(uri, { audiences: { broken } });
     const failed = rig.signals('campaign:failed');
     const { id } = await fromSource(rig, 'broken');
     const failures = (count: number) =>

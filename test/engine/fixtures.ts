@@ -16,6 +16,7 @@ import type { CampaignDoc, LedgerPageDoc, RunDoc } from '../../src/store/documen
 import { openStore, type Store } from '../../src/store/store.ts';
 import { Signals } from '../queue/signals.ts';
 import { newProvider, PATIENCE, type Provider } from './provider.ts';
+import { LONG_HELD, RARE_HEARTBEAT, type TestClock, testClock } from './test-clock.ts';
 
 export interface LogEntry {
   readonly level: LogLevel;
@@ -99,6 +100,34 @@ export async function startRig(
       return (await read()) as Campaign;
     },
   };
+}
+
+/** A rig whose clock is moved by the test. */
+export async function startTimedRig(
+  uri: SchedulerOptions['mongo'],
+  overrides: Parameters<typeof startRig>[1] = {},
+  clock = testClock(),
+): Promise<{ readonly rig: Rig; readonly clock: TestClock }> {
+  return { rig: await startRig(uri, { clock, ...RARE_HEARTBEAT, ...overrides }), clock };
+}
+
+/** A rig whose clock stands at this instant: whatever the day is, the test begins there. Its campaigns are due at once. */
+export async function startRigAt(
+  uri: SchedulerOptions['mongo'],
+  instant: string,
+  overrides: Parameters<typeof startRig>[1] = {},
+) {
+  const { rig: started, clock } = await startTimedRig(uri, { ...LONG_HELD, ...overrides });
+  // Agenda rings by the machine's clock, which nobody moves: to the worker the campaign is late, to Agenda it is due.
+  const rig: Rig = { ...started, create: (input) => started.create({ sendAt: inHours(-1), ...input }) };
+  clock.goTo(instant);
+  return { rig, clock, goTo: clock.goTo };
+}
+
+/** Another campaign came and went: the worker has looked at everything more than once. */
+export async function othersGoOn(rig: Rig): Promise<void> {
+  const { id } = await rig.create({ name: 'other', audience: people(20, `o${Math.random()}-`) });
+  await rig.until(id, 'completed');
 }
 
 /** Stops it now. */

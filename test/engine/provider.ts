@@ -27,7 +27,7 @@ export interface Provider {
 }
 
 /** How long a test waits for a signal before it fails: long, because other work may share the machine. */
-export const PATIENCE = { timeout: Number(process.env.PATIENCE_MS ?? 100_000), interval: 25 };
+export const PATIENCE = { timeout: 100_000, interval: 25 };
 
 export function newProvider(extra: Partial<Messenger> = {}): Provider {
   const calls = new Signals<Message>('hand-overs');

@@ -17,11 +17,12 @@ import {
   type Rig,
   runsOf,
   startRig,
+  startTimedRig,
   stopRig,
   tidyUpAfterEach,
 } from './fixtures.ts';
 import { PATIENCE } from './provider.ts';
-import { RARE_HEARTBEAT, type TestClock, testClock } from './test-clock.ts';
+import { type TestClock, testClock } from './test-clock.ts';
 
 const { db, uri } = await testDatabase();
 tidyUpAfterEach(db);
@@ -29,13 +30,9 @@ tidyUpAfterEach(db);
 const HOUR = 3_600_000;
 const HOURLY: RecurrenceInput = { cron: '0 * * * *' };
 
-interface Timed {
-  readonly rig: Rig;
-  readonly clock: TestClock;
-}
-async function timed(clock = testClock(), more: Partial<SchedulerOptions> = {}): Promise<Timed> {
+async function timed(clock = testClock(), more: Partial<SchedulerOptions> = {}) {
   ringBy(clock);
-  return { rig: await startRig(uri, { clock, ...RARE_HEARTBEAT, ...more }), clock };
+  return startTimedRig(uri, more, clock);
 }
 
 /** MongoDB's own clock cannot be moved: alarms that are due by the moved one are made due by the server's. */
@@ -62,7 +59,7 @@ const fullHour = (clock: TestClock, hours: number): Date =>
 /** Moves the clock to just after a full hour. */
 function toHour(clock: TestClock, hours: number): Date {
   const at = fullHour(clock, hours);
-  clock.advance(at.getTime() - clock.now().getTime() + 2_000);
+  clock.goTo(new Date(at.getTime() + 2_000));
   return at;
 }
 const create = (rig: Rig, recurrence: RecurrenceInput, more: Partial<CampaignInput> = {}) =>

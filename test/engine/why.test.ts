@@ -13,11 +13,11 @@ import {
   type Rig,
   SHORT,
   startRig,
+  startTimedRig,
   stopRig,
   tidyUpAfterEach,
 } from './fixtures.ts';
 import { newProvider, PATIENCE } from './provider.ts';
-import { RARE_HEARTBEAT, testClock } from './test-clock.ts';
 
 const { db, uri } = await testDatabase();
 tidyUpAfterEach(db);
@@ -103,8 +103,7 @@ describe('its audience', () => {
       await gate.opened;
       throw new Error('cursor lost');
     };
-    const clock = testClock();
-    const rig = await startRig(uri, { audiences: { broken }, clock, ...RARE_HEARTBEAT });
+    const { rig, clock } = await startTimedRig(uri, { audiences: { broken } });
     const { id } = await rig.create({ audience: { source: 'broken' } });
     const reading = await reasonOf(rig, id, 'freezing');
     expect(reading).toMatchObject({ attempt: 1, source: 'broken', workerId: rig.scheduler.workerId });
