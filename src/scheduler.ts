@@ -143,6 +143,7 @@ class Scheduler implements CampaignScheduler {
       claimMarginMs: options.claimMarginMs,
       sendTimeoutMs: options.sendTimeoutMs,
       inTurn: pLimit(FLUSHES_AT_ONCE),
+      telling: new Set(),
       stopped: () => this.#closed,
       wantsDeliveries: () => wantsDeliveries(events),
       onRecorded: (run, deliveries) => tellDeliveries(events, run, deliveries),

@@ -30,6 +30,8 @@ export interface HoldEnvironment {
    * queue up at the server, claims and looks would have to wait for. Who waits for its turn writes more at once.
    */
   readonly inTurn: LimitFunction;
+  /** Late truths that are being told, also of pages that are no longer held: a stop waits for them. */
+  readonly telling: Set<Promise<void>>;
   /** The scheduler has stopped: nothing is written any more. */
   readonly stopped: () => boolean;
   /** Called after outcomes are durable. */

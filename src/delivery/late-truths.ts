@@ -58,7 +58,8 @@ export class LateTruthTeller {
   readonly #env: HoldEnvironment;
   readonly #pageId: string;
   #waiting: LateTruth[] = [];
-  #telling: Promise<void> | undefined;
+  #isTelling = false;
+  #told: Promise<void> | undefined;
   #silent = false;
 
   constructor(env: HoldEnvironment, pageId: string) {
@@ -68,11 +69,15 @@ export class LateTruthTeller {
 
   tell(truths: readonly (LateTruth | undefined)[]): void {
     for (const truth of truths) if (truth !== undefined) this.#waiting.push(truth);
-    if (this.#waiting.length > 0) this.#telling ??= this.#tellAll();
+    if (this.#waiting.length === 0 || this.#isTelling) return;
+    const { telling } = this.#env;
+    const told = this.#tellAll().finally(() => telling.delete(told));
+    telling.add(told);
+    this.#told = told;
   }
   /** Resolves when everything told so far stands in the database. */
   async told(): Promise<void> {
-    await this.#telling;
+    await this.#told;
   }
   /** Stops trying. */
   silence(): void {
@@ -81,6 +86,7 @@ export class LateTruthTeller {
 
   async #tellAll(): Promise<void> {
     const { store, clock, logger } = this.#env;
+    this.#isTelling = true;
     while (this.#waiting.length > 0 && !this.#silent && !this.#env.stopped()) {
       const truths = this.#waiting;
       this.#waiting = [];
@@ -93,7 +99,7 @@ export class LateTruthTeller {
         await new Promise<void>((resolve) => clock.schedule(RETRY_MS, resolve));
       }
     }
-    this.#telling = undefined;
+    this.#isTelling = false;
   }
 }
 

@@ -103,6 +103,7 @@ export class RunSharing {
       this.force();
       await this.#within(this.#pages.settled(), FORCED_STOP_MS);
     }
+    await this.#within(Promise.all(this.#options.env.telling), FORCED_STOP_MS);
     await this.#within(this.#gates.close(), FORCED_STOP_MS);
     for (const cancel of this.#cancelTimers) cancel();
     if (this.#looking !== undefined) await this.#within(this.#looking, FORCED_STOP_MS);
@@ -338,7 +339,7 @@ export class RunSharing {
     this.#cancelTimers.push(() => cancel());
   }
 
-  #within(work: Promise<void>, ms: number): Promise<boolean> {
+  #within(work: Promise<unknown>, ms: number): Promise<boolean> {
     const done = work.then(() => true);
     return orAtDeadline(done, ms, this.#options.env.clock, () => false);
   }

@@ -1,13 +1,14 @@
 /** A send that was given up and answers after all: the truth is kept wherever its page is by then. */
-import { expect, it } from 'vitest';
+import { expect, inject, it, onTestFinished } from 'vitest';
 import type { LateTruth } from '../../src/core/settlement.ts';
 import { mergeUnheld } from '../../src/delivery/late-truths.ts';
 import type { LedgerPageDoc } from '../../src/store/documents.ts';
 import { openStore } from '../../src/store/store.ts';
 import { testDatabase } from '../support/mongo.ts';
+import { startProxy } from '../support/proxy.ts';
 import { heldMessenger, pagesOf, people, testScheduler, until, untilClosed } from './fixtures.ts';
 
-const { db, uri } = await testDatabase();
+const { db, uri, name } = await testDatabase();
 
 it('the page is done and the books are closed: unknown becomes sent, and the report is corrected', async () => {
   const { messenger, held } = heldMessenger();
@@ -50,6 +51,27 @@ it('the page is still held: the outcome is corrected before it is done', async (
   await untilClosed(scheduler, db, id);
   await until('the report', async () => (await scheduler.campaigns.report(id))?.sent === 5);
   expect(await scheduler.campaigns.audit(id)).toMatchObject({ ok: true, counts: { sent: 5, unknown: 5 } });
+});
+
+it('a truth that comes with the stop is told before the connection is closed', async () => {
+  const proxy = await startProxy(inject('mongoUri'));
+  onTestFinished(() => proxy.stop());
+  const { messenger, held } = heldMessenger();
+  const options = { messengers: { mail: messenger }, sendTimeoutMs: 200 };
+  const scheduler = await testScheduler({ mongo: proxy.uriFor(name), ...options });
+  const { id } = await scheduler.campaigns.create({
+    name: 'answered while stopping',
+    messenger: 'mail',
+    content: {},
+    audience: people(10),
+    onUnknown: 'hold',
+  });
+  await untilClosed(scheduler, db, id);
+  proxy.delay(200);
+  for (const send of held) send.answer({ status: 'sent' });
+  await new Promise((resolve) => setImmediate(resolve));
+  await scheduler.stop();
+  expect((await pagesOf(db, id)).map((page) => page.counts)).toMatchObject([{ sent: 10, unknown: 0 }]);
 });
 
 it('a truth that comes while another is being merged is not thrown away with it', async () => {

@@ -52,6 +52,7 @@ function environment(store: Store, clock: Clock): HoldEnvironment {
     claimMarginMs: MARGIN_MS,
     sendTimeoutMs: 1_000,
     inTurn: pLimit(1),
+    telling: new Set(),
     stopped: () => false,
     onRecorded: () => undefined,
     wantsDeliveries: () => false,
