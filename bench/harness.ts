@@ -1,5 +1,8 @@
 /** What the scenarios share: a scheduler without talk, an audience that is made up on the way, and MongoDB's own figures. */
+import { type ChildProcess, execFileSync, fork } from 'node:child_process';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { MongoClient } from 'mongodb';
 import {
   type CampaignScheduler,
@@ -88,6 +91,14 @@ export async function serverFigures(client: MongoClient): Promise<ServerFigures>
 export function cpuOf(pid: number): number {
   const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
   return (Number(fields[11]) + Number(fields[12])) * 10;
+}
+
+/** Starts a worker of the built package (see `built-worker.mjs`) and waits until it runs. */
+export async function builtWorker(): Promise<ChildProcess> {
+  execFileSync('npm', ['run', 'build'], { stdio: ['ignore', 'ignore', 'inherit'] });
+  const child = fork(fileURLToPath(new URL('built-worker.mjs', import.meta.url)), [], { execArgv: [] });
+  await once(child, 'message');
+  return child;
 }
 
 export const connect = (): Promise<MongoClient> => MongoClient.connect(MONGO_URL);

@@ -1,11 +1,7 @@
 /** Resident memory of a worker that sends to more and more people: each size in a process of its own. */
-import { execFileSync, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
-import { nullMessenger, people, start } from '../harness.ts';
+import { builtWorker, nullMessenger, people, start } from '../harness.ts';
 import { figure, thousands } from '../report.ts';
-
-execFileSync('npm', ['run', 'build'], { stdio: ['ignore', 'ignore', 'inherit'] });
 
 // The audience is frozen by another process, so that only sending counts.
 const author = await start({ messengers: { null: nullMessenger }, worker: false });
@@ -17,7 +13,7 @@ for (const count of [10_000, 100_000, 1_000_000]) {
     concurrency: 100,
     audience: people(count),
   });
-  const child = fork(fileURLToPath(new URL('../memory-worker.mjs', import.meta.url)), [], { execArgv: [] });
+  const child = await builtWorker();
   const [peak] = (await once(child, 'message')) as [number];
   await once(child, 'exit');
   const megabytes = Math.round(peak / 1e6);

@@ -1,6 +1,7 @@
 /** What it costs to wait: an idle worker beside 10,000 scheduled campaigns, and the keys that a claim examines. */
+import { once } from 'node:events';
 import { ObjectId } from 'mongodb';
-import { connect, cpuOf, nullMessenger, people, start } from '../harness.ts';
+import { builtWorker, connect, cpuOf, nullMessenger, people, start } from '../harness.ts';
 import { figure, thousands } from '../report.ts';
 
 const author = await start({ messengers: { null: nullMessenger }, worker: false });
@@ -23,19 +24,21 @@ await db.collection('campaigns').insertMany(
     return copy;
   }),
 );
-const worker = await start({ messengers: { null: nullMessenger } });
-await worker.recover();
+const idle = await builtWorker();
+await author.recover();
+await author.stop();
 await new Promise((resolve) => setTimeout(resolve, 3000));
 
 await db.command({ profile: 2 });
 const SECONDS = 30;
-const cpu = cpuOf(process.pid);
+const pid = idle.pid ?? 0;
+const cpu = cpuOf(pid);
 await new Promise((resolve) => setTimeout(resolve, SECONDS * 1000));
 const ours = await db
   .collection('system.profile')
   .find({ ns: { $not: /system\.profile$/ }, op: { $ne: 'killcursors' } })
   .toArray();
-const own = (cpuOf(process.pid) - cpu) / (SECONDS * 10);
+const own = (cpuOf(pid) - cpu) / (SECONDS * 10);
 await db.command({ profile: 0 });
 const most = Math.max(...ours.filter((op) => !isRecovery(op)).map(examined));
 figure(
@@ -51,9 +54,12 @@ figure(
   `${ours.filter(isRecovery).length}, ${Math.max(0, ...ours.filter(isRecovery).map(examined))}`,
 );
 await db.collection('system.profile').drop();
+idle.kill();
+await once(idle, 'exit');
 
 // Claims in the midst of 4,000 pages, taken from live traffic because plans are cached.
 await db.command({ profile: 2, filter: { 'command.findAndModify': 'ledger_pages' } });
+const worker = await start({ messengers: { null: nullMessenger } });
 const done = new Promise((resolve) => worker.on('campaign:completed', resolve));
 await worker.campaigns.create({
   name: 'big',
@@ -76,7 +82,6 @@ figure(
   keys <= 10,
 );
 await worker.stop();
-await author.stop();
 await client.close();
 
 /** A scan of a whole collection examines no key at all. */

@@ -8,10 +8,13 @@ import { orAtDeadline } from '../deadline.ts';
 import { CampaignSchedulerError } from '../errors.ts';
 import type { AlarmDocument } from './alarm.ts';
 
+/** One alarm per campaign. */
+export const IDENTITY_INDEX = 'jobs_identity';
+
 const INDEXES: IndexDescription[] = [
   { name: 'jobs_lock', key: { name: 1, lockedAt: 1, nextRunAt: 1, priority: -1 } },
   {
-    name: 'jobs_identity',
+    name: IDENTITY_INDEX,
     key: { name: 1, 'data.campaignId': 1 },
     unique: true,
     partialFilterExpression: { 'data.campaignId': { $exists: true } },

@@ -1,4 +1,7 @@
-/** A worker of the built package, without a compiler in the process: what an app that uses it has. Tells its peak. */
+/**
+ * A worker of the built package without a compiler in its process: what an app has. Says `ready` when it runs; when a
+ * campaign is completed, stops and tells the most memory it had, bytes.
+ */
 import { startCampaignScheduler } from 'campaign-scheduler';
 
 const quiet = { debug: () => undefined, info: () => undefined, warn: console.error, error: console.error };
@@ -10,7 +13,8 @@ const scheduler = await startCampaignScheduler({
 let peak = 0;
 setInterval(() => {
   peak = Math.max(peak, process.memoryUsage().rss);
-}, 50).unref();
+}, 100).unref();
+process.send?.('ready');
 await new Promise((resolve) => scheduler.on('campaign:completed', resolve));
 await scheduler.stop();
 process.send?.(peak);
