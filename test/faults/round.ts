@@ -3,13 +3,15 @@ import { writeFileSync } from 'node:fs';
 import { ObjectId } from 'mongodb';
 import type { Worker } from '../support/processes.ts';
 import { type Lane, tell } from './lane.ts';
-import type { CampaignPlan, Kill, Round } from './plans.ts';
+import { type CampaignPlan, type Kill, type Round, RUNS } from './plans.ts';
 import { healFile } from './providers.ts';
 import { rows } from './rows.ts';
 import { accepted, readLog } from './send-log.ts';
-import { type RoundFacts, verify } from './verify.ts';
+import { type RoundFacts, verify, verifyOccurrences } from './verify.ts';
 
 const REFUSED_EVERY = 5;
+/** Nothing may be left out, however late it is. */
+const EVERY_SECOND = { every: { seconds: 1 }, maxRuns: RUNS, misfire: 'all', overlap: 'queue' } as const;
 
 export interface Outcome {
   readonly complaints: string[];
@@ -84,14 +86,14 @@ class Player {
       .collection('campaigns')
       .find({ _id: { $in: ids }, 'openRuns.0': { $exists: true } }, { projection })
       .toArray();
-    const open = campaigns.map(({ _id }) => ({ campaignId: _id, runId: `${_id}:once` }));
+    const open = campaigns.flatMap(({ openRuns }) => openRuns.map(({ runId }: { runId: string }) => runId));
     const runs = await db
       .collection('campaign_runs')
-      .find({ campaignId: { $in: open.map(({ campaignId }) => campaignId) } }, { projection: { content: 0 } })
+      .find({ _id: { $in: open } }, { projection: { content: 0 } })
       .toArray();
     const pages = await db
       .collection('ledger_pages')
-      .find({ runId: { $in: open.map(({ runId }) => runId) }, status: { $ne: 'done' } })
+      .find({ runId: { $in: open }, status: { $ne: 'done' } })
       .toArray();
     return JSON.stringify({ campaigns, runs, pages });
   }
@@ -110,6 +112,7 @@ class Player {
       concurrency,
       onUnknown,
       retry: { maxAttempts: 20, firstDelayMs: 50 },
+      ...(scenario === 'recur' ? { recurrence: EVERY_SECOND } : {}),
     };
   }
 
@@ -255,16 +258,26 @@ class Player {
   async #release(): Promise<boolean> {
     const parked = await this.#lane.db
       .collection('ledger_pages')
-      .find({ runId: { $in: this.#ids.map((id) => `${id}:once`) }, status: 'parked' })
+      .find({ runId: { $in: await this.#runIds() }, status: 'parked' })
       .toArray();
     for (const page of parked) {
       if (page.deaths < 3) this.#complaints.push(`parked after ${page.deaths} deaths: ${page._id}`);
-      const id = String(page.runId).replace(':once', '');
+      const [id = ''] = String(page.runId).split(':');
       if ((await this.#lane.api.campaigns.find(id))?.status !== 'processing') continue;
       this.#parked.add(String(page._id));
       await this.#lane.api.campaigns.releaseParked(id);
     }
     return false;
+  }
+
+  async #runIds(): Promise<string[]> {
+    if (this.#round.scenario !== 'recur') return this.#ids.map((id) => `${id}:once`);
+    const campaignId = { $in: this.#ids.map((id) => new ObjectId(id)) };
+    const runs = await this.#lane.db
+      .collection<{ _id: string }>('campaign_runs')
+      .find({ campaignId })
+      .toArray();
+    return runs.map(({ _id }) => _id);
   }
 
   async #judge(): Promise<number> {
@@ -274,7 +287,7 @@ class Player {
     for (const [id, plan] of this.#plans) {
       const cancelled = (await api.campaigns.find(id))?.status === 'cancelled';
       if (cancelled && scenario !== 'cancel') this.#complaints.push(`${id} was cancelled by nobody`);
-      const facts: RoundFacts = {
+      const facts: Omit<RoundFacts, 'occurrence'> = {
         id,
         onUnknown: plan.onUnknown,
         concurrency: plan.concurrency,
@@ -282,11 +295,20 @@ class Player {
         status: cancelled ? 'cancelled' : 'completed',
         ...(scenario === 'resolve' ? { resent: true, everybody: true } : {}),
       };
-      const verdict = await verify(api, db, logFile, facts);
-      this.#complaints.push(...verdict.complaints);
-      unknown += verdict.unknown;
+      for (const occurrence of await this.#occurrences(id)) {
+        const verdict = await verify(api, db, logFile, { ...facts, occurrence });
+        this.#complaints.push(...verdict.complaints);
+        unknown += verdict.unknown;
+      }
     }
     return unknown;
+  }
+
+  async #occurrences(id: string): Promise<string[]> {
+    if (this.#round.scenario !== 'recur') return ['once'];
+    const { complaints, occurrences } = await verifyOccurrences(this.#lane.db, id, RUNS);
+    this.#complaints.push(...complaints);
+    return occurrences;
   }
 }
 
