@@ -69,6 +69,8 @@ class Player {
   async #fault(): Promise<void> {
     const { scenario, company } = this.#round;
     if (scenario === 'create') return this.#createAndDie();
+    // Whoever lives on from the round before must not take the steps at which another one is to die.
+    if (!company) await this.#lane.rest();
     await this.#create();
     if (scenario === 'retry') await this.#failFirst();
     if (scenario === 'resolve') await this.#leaveUnknown();
