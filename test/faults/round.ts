@@ -5,6 +5,7 @@ import type { Worker } from '../support/processes.ts';
 import { type Lane, tell } from './lane.ts';
 import { type CampaignPlan, type Kill, type Round, RUNS } from './plans.ts';
 import { healFile } from './providers.ts';
+import { remains, runIds } from './remains.ts';
 import { rows } from './rows.ts';
 import { accepted, readLog } from './send-log.ts';
 import { type RoundFacts, verify, verifyOccurrences } from './verify.ts';
@@ -55,7 +56,7 @@ class Player {
     } catch (error) {
       this.#complaints.push(
         error instanceof Error ? String(error.stack) : String(error),
-        await this.#remains(),
+        await remains(this.#lane.db, this.#ids),
       );
     }
     this.#lane.hearSurvivor();
@@ -77,27 +78,6 @@ class Player {
     if (company) await this.#lane.survive();
     else await this.#lane.rest();
     await this.#die();
-  }
-
-  /** What stands in the database of campaigns that do not end. */
-  async #remains(): Promise<string> {
-    const { db } = this.#lane;
-    const ids = this.#ids.map((id) => new ObjectId(id));
-    const projection = { audience: 0, content: 0 };
-    const campaigns = await db
-      .collection('campaigns')
-      .find({ _id: { $in: ids }, 'openRuns.0': { $exists: true } }, { projection })
-      .toArray();
-    const open = campaigns.flatMap(({ openRuns }) => openRuns.map(({ runId }: { runId: string }) => runId));
-    const runs = await db
-      .collection('campaign_runs')
-      .find({ _id: { $in: open } }, { projection: { content: 0 } })
-      .toArray();
-    const pages = await db
-      .collection('ledger_pages')
-      .find({ runId: { $in: open }, status: { $ne: 'done' } })
-      .toArray();
-    return JSON.stringify({ campaigns, runs, pages });
   }
 
   // ---- before the fault ---------------------------------------------------------------------------------------------
@@ -260,7 +240,7 @@ class Player {
   async #release(): Promise<boolean> {
     const parked = await this.#lane.db
       .collection('ledger_pages')
-      .find({ runId: { $in: await this.#runIds() }, status: 'parked' })
+      .find({ runId: { $in: await runIds(this.#lane.db, this.#ids) }, status: 'parked' })
       .toArray();
     for (const page of parked) {
       if (page.deaths < 3) this.#complaints.push(`parked after ${page.deaths} deaths: ${page._id}`);
@@ -270,16 +250,6 @@ class Player {
       await this.#lane.api.campaigns.releaseParked(id);
     }
     return false;
-  }
-
-  async #runIds(): Promise<string[]> {
-    if (this.#round.scenario !== 'recur') return this.#ids.map((id) => `${id}:once`);
-    const campaignId = { $in: this.#ids.map((id) => new ObjectId(id)) };
-    const runs = await this.#lane.db
-      .collection<{ _id: string }>('campaign_runs')
-      .find({ campaignId })
-      .toArray();
-    return runs.map(({ _id }) => _id);
   }
 
   async #judge(): Promise<number> {
