@@ -43,12 +43,12 @@ async function start() {
       commands.filter((one) => one.name === name && one.collection === collection).length;
     expect(count('findAndModify', 'ledger_pages')).toBe(0); // claims
     expect(count('update', 'ledger_pages')).toBe(0);
-    expect(count('find', 'campaigns')).toBeLessThanOrEqual(most);
+    expect(count('find', 'campaigns')).toBeLessThanOrEqual(1.5 * most); // a look or two because something has just ended
     expect(count('find', 'rates')).toBeLessThanOrEqual(sending ? most : 0);
     expect(count('findAndModify', 'agendaJobs')).toBeLessThanOrEqual(4 * most);
     // Now and then: due retries, pages that others may have let go of, a block of tokens.
     const others = commands.filter(({ collection }) => collection !== 'agendaJobs').length;
-    expect(others).toBeLessThanOrEqual((sending ? 2.5 : 1.5) * most);
+    expect(others).toBeLessThanOrEqual((sending ? 3 : 2) * most);
   };
   return { rig, expectCalm };
 }

@@ -1,10 +1,12 @@
 /** A provider asks one worker for a rest: the other one keeps it too, other messengers do not, and then all goes on. */
-import { expect, it } from 'vitest';
+import { expect, it, onTestFinished } from 'vitest';
 import { DeliveryError } from '../../src/messengers/messenger.ts';
+import { smtpMessenger } from '../../src/messengers/smtp.ts';
 import type { RateDoc } from '../../src/store/documents.ts';
 import { messengerRateKey } from '../../src/store/rates.ts';
 import { watchedConnection } from '../support/commands.ts';
 import { testDatabase } from '../support/mongo.ts';
+import { startSmtpSink } from '../support/smtp-sink.ts';
 import { pagesOf, people, startTimedRig, tidyUpAfterEach } from './fixtures.ts';
 import { newProvider, PATIENCE } from './provider.ts';
 
@@ -87,4 +89,26 @@ it.each<[string, { code: string; retryAfterMs?: number }]>([
   expect(new Set(sent).size).toBe(60);
   expect(sent).toHaveLength(60);
   expect(postThere.left.length).toBeGreaterThan(2);
+});
+
+it('421 of an SMTP server: every worker is told, and each mail arrives once when it takes mail again', async () => {
+  const sink = await startSmtpSink();
+  onTestFinished(() => sink.close());
+  let refuses = true;
+  sink.plan(() => (refuses ? { mail: 421, text: 'too many connections' } : {}));
+  const email = () => smtpMessenger({ url: sink.url, from: 'news@example.org' });
+  const { rig: here, clock } = await startTimedRig(uri, { messengers: { post: email() } });
+  await startTimedRig(uri, { messengers: { post: email() } }, clock);
+  const { id } = await here.create({ audience: people(20), content: { subject: 'News', text: 'hello' } });
+  await expect.poll(restUntil, PATIENCE).toBeGreaterThan(0);
+  refuses = false;
+  const to = () => sink.messages.flatMap((message) => message.to);
+  const wait = async () => {
+    clock.advance(1_000); // past the back-offs
+    return (await here.scheduler.campaigns.find(id))?.status;
+  };
+  await expect.poll(wait, { ...PATIENCE, interval: 200 }).toBe('completed');
+  expect(await here.scheduler.campaigns.report(id)).toMatchObject({ sent: 20, unknown: 0, failed: 0 });
+  expect(new Set(to()).size).toBe(20);
+  expect(to()).toHaveLength(20);
 });

@@ -39,7 +39,7 @@ it.each([40, 250])(
     const zones = ALL_ZONES.filter((_, index) => index % step === 0).slice(0, count);
     const audience = people(4 * count).map((row, index) => ({ ...row, timezone: zones[index % count] }));
     const { rig, clock } = await startTimedRig(uri, LONG_HELD);
-    clock.goTo('2030-03-04T00:00:00Z');
+    clock.goTo('2030-03-04T12:00:00Z');
     const claims = await watchClaims();
     const window = { from: '09:00', to: '17:00', timezone: 'recipient', fallbackTimezone: 'UTC' };
     await rig.create({ window, audience, sendAt: inHours(-1) });

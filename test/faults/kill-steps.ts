@@ -52,6 +52,11 @@ const updates = (collection: string, matches: (update: Document) => boolean) => 
   const update = updateOf(command, collection);
   return update !== undefined && !Array.isArray(update) && matches(update);
 };
+/** What Agenda writes when a handler has returned the time of the next ringing. */
+const isEndOfRinging = (update: unknown): boolean => {
+  const { lockedAt, nextRunAt } = (update as Document[])[0]?.$set ?? {};
+  return lockedAt === null && nextRunAt instanceof Date;
+};
 const inserts = (collection: string) => (command: Document) => command.insert === collection;
 
 const COMMANDS = {
@@ -88,6 +93,12 @@ const COMMANDS = {
     command.update === 'ledger_pages' && (command.updates as Document[])[0]?.q?.late !== undefined,
   'opening the campaign': updates('campaigns', (update) => update.$set?.openRuns !== undefined),
   'inserting the run': inserts('campaign_runs'),
+  'writing an occurrence': updates(
+    'campaigns',
+    (update) => update.$set?.nextOccurrence !== undefined && update.$push?.openRuns !== undefined,
+  ),
+  'setting the alarm again': (command: Document) =>
+    command.update === 'agendaJobs' && isEndOfRinging((command.updates as Document[])[0]?.u),
   'giving an order': updates('campaigns', (update) => update.$set?.order !== undefined),
   'closing the run': updates('campaign_runs', (update) => update.$set?.report !== undefined),
   'closing the campaign': updates('campaigns', (update) => update.$pull?.openRuns !== undefined),

@@ -13,9 +13,12 @@ export type Kill = KillPlan | TimedKill;
 /**
  * `send`: a list, from its opening to its end. `source`: the worker freezes a named source first. `create`: the worker that
  * dies creates the campaigns. `retry`: failed ones are retried after the end. `cancel`: cancelled half-way. `resolve`:
- * what a crash left unknown is sent again by order of a person.
+ * what a crash left unknown is sent again by order of a person. `recur`: a rule of every second, for a few of them.
  */
-export type Scenario = 'send' | 'source' | 'create' | 'retry' | 'cancel' | 'resolve';
+export type Scenario = 'send' | 'source' | 'create' | 'retry' | 'cancel' | 'resolve' | 'recur';
+
+/** Runs of a campaign that recurs. */
+export const RUNS = 4;
 
 export interface CampaignPlan {
   readonly messenger: MessengerName;
@@ -79,9 +82,19 @@ export const NAMED: readonly Named[] = [
   ...each('cancel', ['copying an order', 'applying an order', 'closing the run', 'closing the campaign'], 1),
   ...each('resolve', ['copying an order'], 2),
   ...each('resolve', ['applying an order'], 1),
+  ...each('recur', ['writing an occurrence', 'inserting the run', 'setting the alarm again'], 3),
 ];
 
-const SCENARIOS: readonly Scenario[] = ['send', 'send', 'send', 'source', 'retry', 'cancel', 'resolve'];
+const SCENARIOS: readonly Scenario[] = [
+  'send',
+  'send',
+  'send',
+  'source',
+  'retry',
+  'cancel',
+  'resolve',
+  'recur',
+];
 const POLICIES: readonly OnUnknown[] = ['hold', 'hold', 'resend', 'reconcile', 'give-up'];
 /** Who was given up counts as failed: retrying the failed ones may then send to somebody again, as it should. */
 const POLICIES_TO_RETRY = POLICIES.filter((policy) => policy !== 'give-up');
@@ -128,7 +141,7 @@ function campaign(onUnknown: OnUnknown, scenario: Scenario, random: Chance): Cam
   return {
     messenger: deduping ? 'deduping' : random.pick(messengers),
     onUnknown,
-    count: random.between(60, 120),
+    count: scenario === 'recur' ? random.between(10, 20) : random.between(60, 120),
     concurrency: scenario === 'cancel' ? 2 : random.between(3, 10),
   };
 }

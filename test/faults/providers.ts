@@ -51,6 +51,7 @@ export function providers(options: ProviderOptions): Record<MessengerName, Messe
     const { vars, id: recipientId } = message.recipient;
     const entry = {
       campaignId: message.campaign.id,
+      runId: message.run.id,
       recipientId,
       key: message.idempotencyKey,
       attempt: message.attempt,

@@ -3,13 +3,16 @@ import { writeFileSync } from 'node:fs';
 import { ObjectId } from 'mongodb';
 import type { Worker } from '../support/processes.ts';
 import { type Lane, tell } from './lane.ts';
-import type { CampaignPlan, Kill, Round } from './plans.ts';
+import { type CampaignPlan, type Kill, type Round, RUNS } from './plans.ts';
 import { healFile } from './providers.ts';
+import { remains, runIds } from './remains.ts';
 import { rows } from './rows.ts';
 import { accepted, readLog } from './send-log.ts';
-import { type RoundFacts, verify } from './verify.ts';
+import { type RoundFacts, verify, verifyOccurrences } from './verify.ts';
 
 const REFUSED_EVERY = 5;
+/** Nothing may be left out, however late it is. */
+const EVERY_SECOND = { every: { seconds: 1 }, maxRuns: RUNS, misfire: 'all', overlap: 'queue' } as const;
 
 export interface Outcome {
   readonly complaints: string[];
@@ -53,7 +56,7 @@ class Player {
     } catch (error) {
       this.#complaints.push(
         error instanceof Error ? String(error.stack) : String(error),
-        await this.#remains(),
+        await remains(this.#lane.db, this.#ids),
       );
     }
     this.#lane.hearSurvivor();
@@ -67,33 +70,14 @@ class Player {
   async #fault(): Promise<void> {
     const { scenario, company } = this.#round;
     if (scenario === 'create') return this.#createAndDie();
+    // Whoever lives on from the round before must not take the steps at which another one is to die.
+    if (!company) await this.#lane.rest();
     await this.#create();
     if (scenario === 'retry') await this.#failFirst();
     if (scenario === 'resolve') await this.#leaveUnknown();
     if (company) await this.#lane.survive();
     else await this.#lane.rest();
     await this.#die();
-  }
-
-  /** What stands in the database of campaigns that do not end. */
-  async #remains(): Promise<string> {
-    const { db } = this.#lane;
-    const ids = this.#ids.map((id) => new ObjectId(id));
-    const projection = { audience: 0, content: 0 };
-    const campaigns = await db
-      .collection('campaigns')
-      .find({ _id: { $in: ids }, 'openRuns.0': { $exists: true } }, { projection })
-      .toArray();
-    const open = campaigns.map(({ _id }) => ({ campaignId: _id, runId: `${_id}:once` }));
-    const runs = await db
-      .collection('campaign_runs')
-      .find({ campaignId: { $in: open.map(({ campaignId }) => campaignId) } }, { projection: { content: 0 } })
-      .toArray();
-    const pages = await db
-      .collection('ledger_pages')
-      .find({ runId: { $in: open.map(({ runId }) => runId) }, status: { $ne: 'done' } })
-      .toArray();
-    return JSON.stringify({ campaigns, runs, pages });
   }
 
   // ---- before the fault ---------------------------------------------------------------------------------------------
@@ -110,6 +94,7 @@ class Player {
       concurrency,
       onUnknown,
       retry: { maxAttempts: 20, firstDelayMs: 50 },
+      ...(scenario === 'recur' ? { recurrence: EVERY_SECOND } : {}),
     };
   }
 
@@ -255,11 +240,11 @@ class Player {
   async #release(): Promise<boolean> {
     const parked = await this.#lane.db
       .collection('ledger_pages')
-      .find({ runId: { $in: this.#ids.map((id) => `${id}:once`) }, status: 'parked' })
+      .find({ runId: { $in: await runIds(this.#lane.db, this.#ids) }, status: 'parked' })
       .toArray();
     for (const page of parked) {
       if (page.deaths < 3) this.#complaints.push(`parked after ${page.deaths} deaths: ${page._id}`);
-      const id = String(page.runId).replace(':once', '');
+      const [id = ''] = String(page.runId).split(':');
       if ((await this.#lane.api.campaigns.find(id))?.status !== 'processing') continue;
       this.#parked.add(String(page._id));
       await this.#lane.api.campaigns.releaseParked(id);
@@ -274,7 +259,7 @@ class Player {
     for (const [id, plan] of this.#plans) {
       const cancelled = (await api.campaigns.find(id))?.status === 'cancelled';
       if (cancelled && scenario !== 'cancel') this.#complaints.push(`${id} was cancelled by nobody`);
-      const facts: RoundFacts = {
+      const facts: Omit<RoundFacts, 'occurrence'> = {
         id,
         onUnknown: plan.onUnknown,
         concurrency: plan.concurrency,
@@ -282,11 +267,20 @@ class Player {
         status: cancelled ? 'cancelled' : 'completed',
         ...(scenario === 'resolve' ? { resent: true, everybody: true } : {}),
       };
-      const verdict = await verify(api, db, logFile, facts);
-      this.#complaints.push(...verdict.complaints);
-      unknown += verdict.unknown;
+      for (const occurrence of await this.#occurrences(id)) {
+        const verdict = await verify(api, db, logFile, { ...facts, occurrence });
+        this.#complaints.push(...verdict.complaints);
+        unknown += verdict.unknown;
+      }
     }
     return unknown;
+  }
+
+  async #occurrences(id: string): Promise<string[]> {
+    if (this.#round.scenario !== 'recur') return ['once'];
+    const { complaints, occurrences } = await verifyOccurrences(this.#lane.db, id, RUNS);
+    this.#complaints.push(...complaints);
+    return occurrences;
   }
 }
 

@@ -11,6 +11,7 @@ export interface HandOver {
   /** Counts the lines of one process. */
   readonly n: number;
   readonly campaignId?: string;
+  readonly runId?: string;
   readonly recipientId?: string;
   readonly key?: string;
   readonly attempt?: number;

@@ -2,12 +2,14 @@
  * What must hold after a round, judged by the messenger's own log against the ledger: nobody lost, nobody twice, no more
  * unknown than a crash may leave, and books that balance. Returns complaints in words; none is good.
  */
-import type { Db, ObjectId } from 'mongodb';
+import { type Db, ObjectId } from 'mongodb';
 import type { CampaignScheduler, Delivery, OnUnknown } from '../../src/index.ts';
 import { accepted, type HandOver } from './send-log.ts';
 
 export interface RoundFacts {
   readonly id: string;
+  /** The run this is about. */
+  readonly occurrence: string;
   readonly onUnknown: OnUnknown;
   readonly concurrency: number;
   readonly total: number;
@@ -32,17 +34,20 @@ export async function verify(
 ): Promise<Verdict> {
   const complaints: string[] = [];
   const complain = (text: string): void => {
-    if (complaints.length < 20) complaints.push(`${round.id} (${round.onUnknown}): ${text}`);
+    if (complaints.length < 20)
+      complaints.push(`${round.id} ${round.occurrence} (${round.onUnknown}): ${text}`);
   };
   const campaign = await api.campaigns.find(round.id);
   if (campaign?.status !== round.status) complain(`it is ${campaign?.status}, not ${round.status}`);
   await checkBooks(api, round, complain);
-  await checkPages(db, round.id, complain);
+  const runId = `${round.id}:${round.occurrence}`;
+  await checkPages(db, runId, complain);
 
-  const handOvers = byRecipient(accepted(logFile, round.id));
-  const deliveries = await allDeliveries(api, round.id);
+  const handOvers = byRecipient(accepted(logFile, round.id).filter((entry) => entry.runId === runId));
+  const deliveries = await allDeliveries(api, round);
   // Cancelled before its run had taken its audience: there is nothing to be listed, and nobody may have been sent to.
-  const neverBegan = round.status === 'cancelled' && (await api.campaigns.report(round.id)) === null;
+  const neverBegan =
+    round.status === 'cancelled' && (await api.campaigns.report(round.id, round.occurrence)) === null;
   if (deliveries.length !== (neverBegan ? 0 : round.total))
     complain(`${deliveries.length} deliveries of ${round.total}`);
   if (neverBegan && handOvers.size > 0) complain(`${handOvers.size} were taken although it never began`);
@@ -60,10 +65,40 @@ export async function verify(
   return { complaints, unknown, lostWorkers };
 }
 
+/** Server time as two processes know it. */
+const CLOCKS_APART_MS = 50;
+
 type Complain = (text: string) => void;
 
+/** The runs of a campaign that recurs every second: one for each nominal second, none left out, none early. */
+export async function verifyOccurrences(
+  db: Db,
+  id: string,
+  count: number,
+): Promise<{ complaints: string[]; occurrences: string[] }> {
+  const campaignId = new ObjectId(id);
+  const runs = await db.collection('campaign_runs').find({ campaignId }).sort({ nominalAt: 1 }).toArray();
+  const complaints: string[] = [];
+  if (runs.length !== count) complaints.push(`${id} has ${runs.length} runs instead of ${count}`);
+  const seconds = runs.map(({ nominalAt }) => nominalAt.getTime() / 1_000);
+  if (seconds.some((second, index) => second !== (seconds[0] ?? 0) + index))
+    complaints.push(`${id} has runs of the seconds ${seconds.join(', ')}`);
+  for (const { occurrence, nominalAt, openedAt, status } of runs) {
+    if (status !== 'finished') complaints.push(`${id} ${occurrence} is ${status}`);
+    if (openedAt.getTime() - nominalAt.getTime() < -CLOCKS_APART_MS)
+      complaints.push(`${id} ${occurrence} was opened before its time, at ${openedAt.toISOString()}`);
+  }
+  const leftOut = await db.collection('journal').countDocuments({ campaignId, kind: 'occurrence-skipped' });
+  if (leftOut > 0) complaints.push(`${id} has left occurrences out`);
+  return { complaints, occurrences: runs.map(({ occurrence }) => occurrence) };
+}
+
 async function checkBooks(api: CampaignScheduler, round: RoundFacts, complain: Complain): Promise<void> {
-  const [audit, report] = await Promise.all([api.campaigns.audit(round.id), api.campaigns.report(round.id)]);
+  const { id, occurrence } = round;
+  const [audit, report] = await Promise.all([
+    api.campaigns.audit(id, occurrence),
+    api.campaigns.report(id, occurrence),
+  ]);
   if (audit === null || report === null) {
     if (round.status === 'completed') complain('it has no books');
     return;
@@ -76,24 +111,25 @@ async function checkBooks(api: CampaignScheduler, round: RoundFacts, complain: C
 }
 
 /** Nothing is left over: no claim, no page in between, no truth that nobody took in, no entry of a run. */
-async function checkPages(db: Db, id: string, complain: Complain): Promise<void> {
+async function checkPages(db: Db, runId: string, complain: Complain): Promise<void> {
   const open = await db
     .collection('ledger_pages')
     .find({
-      runId: `${id}:once`,
+      runId,
       $or: [{ status: { $ne: 'done' } }, { claim: { $exists: true } }, { 'late.0': { $exists: true } }],
     })
     .toArray();
   for (const page of open) complain(`page ${page.n} is left over: ${JSON.stringify(page)}`);
-  const named = await db.collection('campaigns').countDocuments({ 'openRuns.runId': `${id}:once` });
+  const named = await db.collection('campaigns').countDocuments({ 'openRuns.runId': runId });
   if (named > 0) complain('its run is still open');
 }
 
-async function allDeliveries(api: CampaignScheduler, id: string): Promise<Delivery[]> {
+async function allDeliveries(api: CampaignScheduler, round: RoundFacts): Promise<Delivery[]> {
+  const { id, occurrence } = round;
   const all: Delivery[] = [];
   let cursor: string | undefined;
   do {
-    const answer = await api.campaigns.listDeliveries(id, { limit: 1_000, cursor });
+    const answer = await api.campaigns.listDeliveries(id, { occurrence, limit: 1_000, cursor });
     all.push(...answer.deliveries);
     cursor = answer.cursor;
   } while (cursor !== undefined);
@@ -131,8 +167,7 @@ function complaintsAbout(delivery: Delivery, handOvers: readonly HandOver[], rou
 
 /** Holders from whom a page was taken. A worker that was only slow counts too: its page was taken all the same. */
 async function countLostWorkers(db: Db, id: string): Promise<number> {
-  const { ObjectId: Id } = await import('mongodb');
-  const campaignId: ObjectId = new Id(id);
+  const campaignId = new ObjectId(id);
   const workers = await db
     .collection('journal')
     .distinct('detail.fromWorkerId', { campaignId, kind: 'page-taken-over' });
