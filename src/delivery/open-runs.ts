@@ -3,6 +3,7 @@
  * and finds out where pages may be free. Invariant: what is remembered here is only a hint; every step is one that any
  * other worker may take or repeat at the same time, and what goes wrong with one campaign does not stop the others.
  */
+import type { Clock } from '../clock.ts';
 import { concerns } from '../core/orders.ts';
 import { decideRunStep, type RunStep } from '../core/run-step.ts';
 import { inParallel } from '../in-parallel.ts';
@@ -17,6 +18,7 @@ import type { PageHold } from './page-hold.ts';
 import type { RunFreezer } from './run-freezer.ts';
 import { copyOrderDown, endRun, insertMissingRun, type RunStepsOptions } from './run-steps.ts';
 import { hoursOf, type RunHours } from './send-hours.ts';
+import { ZonesToTry } from './zones-to-try.ts';
 
 const INSPECT_AT_ONCE = 500;
 const STEPS_AT_ONCE = 8;
@@ -38,6 +40,7 @@ export interface OpenRun {
   claiming: number;
   /** Where a page may be found. Cleared by a claim that finds none, set by looking. */
   readonly hints: Record<ClaimKind, boolean>;
+  readonly zonesToTry: ZonesToTry;
   lastServed: number;
   /** When its pages were last looked at, monotonic. */
   inspectedAt: number;
@@ -90,13 +93,14 @@ export class OpenRuns {
   }
 
   #sync(campaigns: readonly OpenCampaign[]): void {
+    const { clock } = this.#options.env;
     const open = new Set<string>();
     for (const campaign of campaigns) {
       if (isNewer(campaign)) continue; // a newer version's: its workers know what to do
       for (const ref of campaign.openRuns) {
         open.add(ref.runId);
         const known = this.entries.get(ref.runId);
-        if (known === undefined) this.entries.set(ref.runId, newOpenRun(campaign, ref));
+        if (known === undefined) this.entries.set(ref.runId, newOpenRun(campaign, ref, clock));
         else {
           if (known.campaign.rev !== campaign.rev || known.campaign.status !== campaign.status) {
             known.stale = true;
@@ -227,6 +231,7 @@ export class OpenRuns {
         if (pages === undefined) return;
         entry.inspectedAt = now;
         Object.assign(entry.hints, { pending: pages.pending, due: pages.due, behind: pages.behind });
+        entry.zonesToTry.foundIn(pages.zones);
         // A hold that lost its page may still be telling what it knows; the books close without it and are corrected.
         if (!pages.unfinished) await this.#alone(entry, () => this.#end(entry));
       });
@@ -277,7 +282,7 @@ export function sizeNow(entry: OpenRun, now: Date): RunSize | undefined {
   return { ...sizeOf(entry.run), ...(zones === undefined ? {} : { zones }) };
 }
 
-function newOpenRun(campaign: OpenCampaign, ref: OpenRunRef): OpenRun {
+function newOpenRun(campaign: OpenCampaign, ref: OpenRunRef, clock: Clock): OpenRun {
   return {
     campaign,
     ref,
@@ -289,6 +294,7 @@ function newOpenRun(campaign: OpenCampaign, ref: OpenRunRef): OpenRun {
     holds: new Set(),
     claiming: 0,
     hints: { due: false, behind: false, pending: true },
+    zonesToTry: new ZonesToTry(clock),
     lastServed: Number.NEGATIVE_INFINITY,
     inspectedAt: Number.NEGATIVE_INFINITY,
   };

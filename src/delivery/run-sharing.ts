@@ -212,8 +212,14 @@ export class RunSharing {
       : ['behind'];
     for (const kind of kinds) {
       if (!entry.hints[kind]) continue;
-      const page = await claimPage(env.store, size, kind, this.newClaim(), env.serverNow());
-      if (page !== null) return page;
+      const groups =
+        kind === 'pending' && size.zones !== undefined ? entry.zonesToTry.groups(size.zones) : [size.zones];
+      for (const zones of groups) {
+        const those = zones === undefined ? size : { ...size, zones };
+        const page = await claimPage(env.store, those, kind, this.newClaim(), env.serverNow());
+        if (page !== null) return page;
+        if (kind === 'pending' && zones !== undefined) entry.zonesToTry.foundNone(zones);
+      }
       entry.hints[kind] = false;
     }
     if (entry.holds.size === 0) this.nudge();

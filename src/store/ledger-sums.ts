@@ -11,6 +11,8 @@ import { MAJORITY, type Store } from './store.ts';
 export interface RunPages {
   readonly runId: string;
   readonly pending: boolean;
+  /** Where only some zones are open: those of them that have a free page. */
+  readonly zones: readonly string[];
   readonly due: boolean;
   readonly behind: boolean;
   readonly unfinished: boolean;
@@ -48,12 +50,7 @@ export async function lookAtPages(
         return { runId, status: 'done' as const, orderNo: { $lt: orderNo }, n: { $lt: pages } };
       }),
     ),
-    runsMatching(
-      store,
-      zoned(runs).map(({ runId, zones }) => {
-        return { runId, status: 'pending' as const, timezone: { $in: [...zones] } };
-      }),
-    ),
+    zonesWithPages(store, zoned(runs)),
   ]);
   return new Map(
     runs.map((run) => {
@@ -63,9 +60,10 @@ export async function lookAtPages(
       const { runId } = run;
       const behind =
         lateRuns.has(runId) || rows.some((row) => row._id.status !== 'claimed' && row.orderNo < run.orderNo);
+      const zones = freeInZones.get(runId) ?? [];
       const inSomeZones = (run.zones?.length ?? 0) > 0;
-      const pending = inSomeZones ? freeInZones.has(runId) : has('pending');
-      return [runId, { runId, pending, due: due.has(runId), behind, unfinished: rows.length > 0 }];
+      const pending = inSomeZones ? zones.length > 0 : has('pending');
+      return [runId, { runId, pending, zones, due: due.has(runId), behind, unfinished: rows.length > 0 }];
     }),
   );
 }
@@ -89,6 +87,24 @@ function zoned(
   runs: readonly Pick<RunSize, 'runId' | 'zones'>[],
 ): { runId: string; zones: readonly string[] }[] {
   return runs.flatMap(({ runId, zones = [] }) => (zones.length === 0 ? [] : [{ runId, zones }]));
+}
+
+/** In which of these zones each run has a free page. */
+async function zonesWithPages(
+  store: Store,
+  runs: readonly { runId: string; zones: readonly string[] }[],
+): Promise<Map<string, string[]>> {
+  if (runs.length === 0) return new Map();
+  const free = runs.map(({ runId, zones }) => {
+    return { runId, status: 'pending' as const, timezone: { $in: [...zones] } };
+  });
+  const rows = await store.ledgerPages
+    .aggregate<{ _id: string; zones: string[] }>([
+      { $match: { $or: free } },
+      { $group: { _id: '$runId', zones: { $addToSet: '$timezone' } } },
+    ])
+    .toArray();
+  return new Map(rows.map(({ _id, zones }) => [_id, zones]));
 }
 
 /** The runs of the pages that fit one of these. */

@@ -33,7 +33,7 @@ async function watchClaims(): Promise<() => Promise<Document[]>> {
 }
 
 it.each([40, 250])(
-  'a claim of a run in %i zones reads one key of each open zone at most, and one page',
+  'a claim of a run in %i zones reads a few keys of the index, and one page',
   async (count) => {
     const step = Math.floor(ALL_ZONES.length / count);
     const zones = ALL_ZONES.filter((_, index) => index % step === 0).slice(0, count);
@@ -52,13 +52,11 @@ it.each([40, 250])(
 
     const found = await claims();
     expect(found.length).toBeGreaterThanOrEqual(40);
-    const openZones = ({ command }: Document): number => command.query.timezone.$in.length;
-    expect(Math.max(...found.map(openZones))).toBeGreaterThan(count / 4);
     for (const claim of found) {
       for (const scan of claim.planSummary.split(/, (?=IXSCAN)/)) expect(scan).toBe(ZONE_SCAN);
       expect(claim.hasSortStage).toBeUndefined();
       const { keysExamined, docsExamined, writeConflicts = 0 } = claim; // whoever was beaten to a page reads on
-      expect(keysExamined).toBeLessThanOrEqual(openZones(claim) + 1 + writeConflicts);
+      expect(keysExamined).toBeLessThanOrEqual(10 + writeConflicts);
       expect(docsExamined).toBeLessThanOrEqual(1 + writeConflicts);
     }
   },
