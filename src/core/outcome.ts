@@ -37,7 +37,8 @@ export interface OutcomeRules {
 export type AfterOutcome = 'recorded' | 'unsettled';
 
 const PROVIDER_FAILURES_LIMIT = 5;
-const PROVIDER_RETRY_MS = 1_000;
+/** How much later than the others a recipient comes whose messenger failed: as long again as the rest, within these, ms. */
+const LATER_MS = { least: 1_000, most: 30_000 };
 
 export function recordOutcome(
   page: LedgerPage,
@@ -121,6 +122,7 @@ function providerFailed(
 ): void {
   const failures = (page.detail(index)?.providerFailures ?? 0) + (rules.othersSucceeded ? 1 : 0);
   if (failures >= PROVIDER_FAILURES_LIMIT) return retryLater(page, index, outcome, now, rules);
-  const dueAt = now + Math.ceil(Math.max(PROVIDER_RETRY_MS, 2 * rules.restMs));
+  const laterMs = Math.min(LATER_MS.most, Math.max(LATER_MS.least, rules.restMs));
+  const dueAt = now + Math.ceil(rules.restMs + laterMs);
   withdrawIntent(page, index, now, { ...reasonOf(outcome), dueAt }, failures);
 }
