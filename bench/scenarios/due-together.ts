@@ -121,8 +121,10 @@ for (const [name, count] of later) {
   if (each >= 0.05) figure(`    of these in ${name}`, each.toFixed(1));
 }
 figure('  CPU for each: worker, MongoDB', `${(own / counted).toFixed(2)} ms, ${spent.cpuMs}`);
-const right =
-  (await db.collection('campaign_runs').countDocuments()) === opened && sent === finished * PEOPLE;
+const runs = db.collection('campaign_runs');
+const runCount = await runs.countDocuments(); // first: one that is being opened is no second run
+const withRun = await runs.distinct('campaignId');
+const right = runCount <= withRun.length && sent === finished * PEOPLE;
 figure('  no run twice, nobody left out', right ? 'yes' : 'no', 'yes', right);
 stopping = true;
 await worker.stop({ timeoutMs: 5000 });
