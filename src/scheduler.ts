@@ -15,7 +15,7 @@ import { RunSharing } from './delivery/run-sharing.ts';
 import { CampaignSchedulerError } from './errors.ts';
 import { EventBus, type EventListener, type EventName } from './events.ts';
 import { processBulkCampaign } from './jobs/process-bulk-campaign.ts';
-import { processRecurringCampaign } from './jobs/process-recurring-campaign.ts';
+import { processRecurringCampaign, ringsByItself } from './jobs/process-recurring-campaign.ts';
 import { listOccurrences, type OccurrenceList } from './occurrences.ts';
 import { previewSchedule, type SchedulePreview, type SchedulePreviewInput } from './preview-schedule.ts';
 import { alarmOf, BULK_ALARM, RECURRING_ALARM } from './queue/alarm.ts';
@@ -172,6 +172,7 @@ class Scheduler implements CampaignScheduler {
       steps: {
         ...shared,
         onClosed: async (campaign) => {
+          if (ringsByItself(campaign, serverNow())) return;
           await alarms.wake(alarmOf(campaign), campaign._id.toHexString(), serverNow());
         },
       },

@@ -29,8 +29,10 @@ export async function processRecurringCampaign(
   const { store, serverNow, nudge } = options;
   const id = parseId(campaignId);
   if (id === undefined) return null;
+  let after: CampaignDoc | null = null; // what the last step has made of it
   for (let steps = 0; steps < STEPS; steps += 1) {
-    const campaign = await readCampaign(store, id);
+    const campaign: CampaignDoc | null = after ?? (await readCampaign(store, id));
+    after = null;
     if (campaign === null) return null;
     const safetyNet = new Date(serverNow().getTime() + SAFETY_NET_MS);
     if (isForeign(campaign) || isNewer(campaign)) return safetyNet;
@@ -52,10 +54,8 @@ export async function processRecurringCampaign(
       runsSoFar: campaign.runsOpened ?? 0,
       jitterKey: campaignId,
     });
-    if (plan.action === 'wait') {
-      const ringAt = plan.until === 'due' ? plan.next.ringAt : safetyNet;
-      return campaign.openRuns.length > 0 && safetyNet < ringAt ? safetyNet : ringAt;
-    }
+    // Whoever looks at open runs needs no alarm; whoever closes the run that is waited for wakes it.
+    if (plan.action === 'wait') return plan.until === 'due' ? plan.next.ringAt : safetyNet;
     if (plan.action === 'ended') {
       if (campaign.openRuns.length > 0) return safetyNet;
       await end(options, campaign);
@@ -69,11 +69,27 @@ export async function processRecurringCampaign(
       leftOut: plan.skipped,
       now: serverNow(),
     };
-    const changed = await stepOccurrence(store, campaign, step);
-    if (changed === null) continue; // another worker took the step, or a person changed the campaign
-    if (step.run !== undefined) await begin(options, changed, step.run);
+    after = await stepOccurrence(store, campaign, step);
+    if (after === null) continue; // another worker took the step, or a person changed the campaign
+    if (step.run !== undefined) await begin(options, after, step.run);
   }
   return serverNow();
+}
+
+/** Clocks of two workers, and what passes between a read and a write, differ by less. */
+const RINGS_SOON_MS = 5_000;
+
+/**
+ * A run of it was closed: does its alarm still ring in time by itself? Its handler set it to the next occurrence when it
+ * opened the run, and nothing else is left to do before. `campaign` is as it was when the run was taken out.
+ */
+export function ringsByItself(
+  campaign: Pick<CampaignDoc, 'status' | 'schedule' | 'nextRunAt' | 'pauseOnFailure'>,
+  now: Date,
+): boolean {
+  const { status, schedule, nextRunAt, pauseOnFailure } = campaign;
+  if (schedule.recurrence === undefined || status !== 'processing' || pauseOnFailure === true) return false;
+  return nextRunAt !== null && nextRunAt.getTime() - now.getTime() > RINGS_SOON_MS;
 }
 
 function refOf(campaign: CampaignDoc, open: { nominal: Date; lateMs: number; missed: number }): OpenRunRef {

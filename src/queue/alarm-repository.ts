@@ -153,11 +153,13 @@ export class AlarmRepository extends MongoJobRepository {
 
   /**
    * Locks what is due, as many as may be held. Filter: due and not locked, as for a single one; what another worker was
-   * first to lock is left to it. Returns how many were found due, locked or not. A lost answer leaves locks that expire.
+   * first to lock is left to it. Returns how many were found due, locked or not, and 0 where the answer came too late to
+   * be trusted: then they are given back. A lost answer leaves locks that expire.
    */
   async #lockMany(name: string, began: number, workerId: string | undefined): Promise<number> {
     const { clock, lockLifetimeMs, processEveryMs, limitPerName } = this.#options;
     const limit = Math.min(MOST_TOGETHER, limitPerName - this.locks.count(name));
+    if (limit <= 0) return 0; // for MongoDB 0 is no limit
     const { filter, sort } = dueAlarms(name, processEveryMs);
     const due = await this.#alarms
       .find(filter, { projection: { _id: 1 } })
@@ -186,8 +188,11 @@ export class AlarmRepository extends MongoJobRepository {
       return { job: jobParametersOf(alarm, lockedUntilDue), jobId, token: alarm.lockToken ?? '', began };
     });
     for (const { jobId, token } of ahead) this.locks.take({ jobId, name, token }, began);
-    if (inTime) this.#ahead.set(name, [...(this.#ahead.get(name) ?? []), ...ahead]);
-    else for (const { jobId, token } of ahead) void this.#giveBack(jobId, token);
+    if (!inTime) {
+      await Promise.all(ahead.map(({ jobId, token }) => this.#giveBack(jobId, token)));
+      return 0;
+    }
+    this.#ahead.set(name, [...(this.#ahead.get(name) ?? []), ...ahead]);
     return due.length;
   }
 

@@ -102,6 +102,21 @@ it('runs at each occurrence, with its own books, and never between', async () =>
   });
 });
 
+it('rings once for an occurrence: the alarm is set to the next one, and the end of the run leaves it alone', async () => {
+  const { rig, clock } = await timed();
+  const completed = rig.signals('run:completed');
+  const { id } = await create(rig, HOURLY);
+  toHour(clock, 1);
+  await completed.next();
+  await untilIdle(rig, id);
+  const next = { nextRunAt: fullHour(clock, 1), lockedAt: null };
+  const alarm = () => db.collection('agendaJobs').findOne();
+  await expect.poll(alarm, PATIENCE).toMatchObject(next);
+  const before = await alarm();
+  await rig.scheduler.recover(); // it finds nothing to do either
+  expect(await alarm()).toEqual(before);
+});
+
 it('ends with its rule: after maxRuns it is completed, and its alarm is gone', async () => {
   const { rig, clock } = await timed();
   const completed = rig.signals('campaign:completed');
