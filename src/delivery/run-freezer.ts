@@ -30,7 +30,10 @@ import { keepLease } from './audience-lease.ts';
 import { type Frozen, freezeRows } from './freeze-audience.ts';
 
 const AT_ONCE = 2;
-const LISTS_AT_ONCE = 8;
+/** Lists only have to be adopted: a few short writes each. */
+const LISTS_AT_ONCE = 16;
+/** More wait for the next look, so that one look stays short. */
+const LISTS_PER_LOOK = 200;
 
 export interface RunFreezerOptions {
   readonly store: Store;
@@ -74,7 +77,11 @@ export class RunFreezer {
     if (this.#stopping) return;
     const { store, clock, sources } = this.#options;
     const lists = runs.filter((run) => 'audienceId' in run.audience);
-    await inParallel(lists, LISTS_AT_ONCE, (run) => this.#alone(run, () => this.#adoptList(run)));
+    const known = new Map<string, Promise<AudienceDoc | null>>(); // many runs may share a list
+    await inParallel(lists.slice(0, LISTS_PER_LOOK), LISTS_AT_ONCE, async (run) => {
+      if (!this.#stopping) await this.#alone(run, () => this.#adoptList(run, known));
+    });
+    if (lists.length > LISTS_PER_LOOK) this.#options.onChange();
 
     const own = runs.filter((run) => 'source' in run.audience && Object.hasOwn(sources, run.audience.source));
     const askedAt = clock.monotonic();
@@ -130,9 +137,12 @@ export class RunFreezer {
     }
   }
 
-  async #adoptList(run: RunDoc): Promise<void> {
+  async #adoptList(run: RunDoc, known: Map<string, Promise<AudienceDoc | null>>): Promise<void> {
     if (!('audienceId' in run.audience)) return;
-    const audience = await readAudience(this.#options.store, run.audience.audienceId);
+    const { audienceId } = run.audience;
+    const reading = known.get(audienceId) ?? readAudience(this.#options.store, audienceId);
+    known.set(audienceId, reading);
+    const audience = await reading;
     if (audience?.state === 'ready') return this.#adopt(run, audience);
     await this.#options.onFailed(run, 'the frozen audience of this campaign is gone');
   }
