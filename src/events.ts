@@ -78,8 +78,8 @@ export interface EventMap {
   'run:failed': { readonly campaign: CampaignRef; readonly run: RunRef; readonly reason: EventReason };
   /**
    * Occurrences of a recurring campaign that did not run, and why: `missed` (nobody ran them in time), `too-late`,
-   * `coalesced` (a later one runs for them), `overlap` (an earlier run was open), `queue-full`, `rule-changed` (they were
-   * due when a person changed the rule).
+   * `coalesced` (a later one runs for them), `overlap` (an earlier run was open, and where one may wait, one did),
+   * `queue-full` (misfire `all`: 100 were waiting), `rule-changed` (they were due when a person changed the rule).
    */
   'occurrence:skipped': {
     readonly campaign: CampaignRef;

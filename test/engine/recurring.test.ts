@@ -164,7 +164,7 @@ describe('an occurrence that is due while the run before is open', () => {
     const first = toHour(clock, 1);
     await rig.provider.calls.count(3);
     clock.advance(5 * 60_000);
-    return { rig, id, gate, skipped, second: new Date(first.getTime() + 5 * 60_000) };
+    return { rig, clock, id, gate, skipped, second: new Date(first.getTime() + 5 * 60_000) };
   };
 
   it('is left out, and said so', async () => {
@@ -184,6 +184,21 @@ describe('an occurrence that is due while the run before is open', () => {
     await untilIdle(rig, id);
     expect(rig.provider.calls.all).toHaveLength(6);
     expect(await leftOut(rig, id)).toEqual([]);
+  });
+
+  it('waits only where no other waits yet: a further one is left out, and said so', async () => {
+    const { rig, clock, id, gate, skipped, second } = await begun({
+      cron: '0,5,8 * * * *',
+      overlap: 'queue',
+    });
+    await expect.poll(async () => (await occurrences()).length, PATIENCE).toBe(2);
+    clock.advance(3 * 60_000);
+    const third = new Date(second.getTime() + 3 * 60_000);
+    expect(await skipped.next()).toMatchObject({ reason: 'overlap', first: third, last: third, count: 1 });
+    gate.open();
+    await untilIdle(rig, id);
+    expect(await occurrences()).toHaveLength(2);
+    expect(await leftOut(rig, id)).toMatchObject([{ reason: 'overlap', first: third, last: third }]);
   });
 });
 
