@@ -29,7 +29,7 @@ export interface RecurringSituation {
   /** The nominal instant the alarm was set to, if it is known. */
   readonly nextNominal: Date | null;
   readonly now: Date;
-  /** Runs of the campaign that are not closed, the queued ones among them. */
+  /** Runs of the campaign that send or will, the queued ones among them. */
   readonly openRuns: number;
   /** Those of them that wait for an earlier one. */
   readonly queuedRuns: number;

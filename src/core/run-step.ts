@@ -3,6 +3,7 @@
  * repeats a step that another began and did not finish.
  */
 import type { CampaignStatus, RunStatus } from './campaign-machine.ts';
+import { type Order, orderSends } from './orders.ts';
 
 export interface RunSituation {
   readonly campaignStatus: CampaignStatus;
@@ -37,6 +38,19 @@ export function decideRunStep(situation: RunSituation): RunStep {
   }
   if (run.status === 'sending' && campaignStatus === 'processing' && isFirst && hasMessenger) return 'send';
   return 'apply-orders';
+}
+
+/**
+ * Does an open run hold up the next occurrence? One that has ended does not, unless an order makes it send again: it is
+ * open only until it is taken out of its campaign, or until its pages have had an order that sends nothing.
+ */
+export function holdsUpOthers(
+  runId: string,
+  run: { readonly status: RunStatus; readonly orderNo: number } | undefined,
+  order: Order | undefined,
+): boolean {
+  if (run === undefined || run.status === 'freezing' || run.status === 'sending') return true;
+  return order !== undefined && order.runId === runId && order.n > run.orderNo && orderSends(order);
 }
 
 /** What to do with a run none of whose pages is left to work on. */

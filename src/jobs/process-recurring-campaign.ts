@@ -5,12 +5,13 @@
  */
 import { decideOccurrences, type SkippedOccurrences } from '../core/misfire.ts';
 import { occurrenceKey } from '../core/recurrence.ts';
+import { holdsUpOthers } from '../core/run-step.ts';
 import type { OpenRunOptions } from '../delivery/open-run.ts';
 import { clearAgendaJobId } from '../store/campaign-heads.ts';
 import { completeRecurring, type OccurrenceStep, stepOccurrence } from '../store/campaign-transitions.ts';
 import { isForeign, isNewer, parseId, readCampaign } from '../store/campaigns.ts';
 import { type CampaignDoc, type OpenRunRef, runIdOf } from '../store/documents.ts';
-import { insertRun, latestRuns, newRun } from '../store/runs.ts';
+import { insertRun, latestRuns, newRun, runStates } from '../store/runs.ts';
 import { SAFETY_NET_MS } from './process-bulk-campaign.ts';
 
 /** After so many steps it rings again at once: a handler is short. */
@@ -42,13 +43,14 @@ export async function processRecurringCampaign(
       await clearAgendaJobId(store, campaign);
       return null;
     }
+    const busyRuns = await runsInTheWay(options, campaign);
     const plan = decideOccurrences({
       rule: recurrence,
       lastNominal: campaign.lastOccurrence ?? null,
       nextNominal: campaign.nextOccurrence ?? null,
       now: serverNow(),
-      openRuns: campaign.openRuns.length,
-      queuedRuns: Math.max(0, campaign.openRuns.length - 1),
+      openRuns: busyRuns,
+      queuedRuns: Math.max(0, busyRuns - 1),
       runsSoFar: campaign.runsOpened ?? 0,
       jitterKey: campaignId,
     });
@@ -74,6 +76,16 @@ export async function processRecurringCampaign(
     if (step.run !== undefined) await begin(options, changed, step.run);
   }
   return serverNow();
+}
+
+/** How many open runs still send or will. An order given meanwhile is a change, which the guard of the step notices. */
+async function runsInTheWay(
+  { store }: ProcessRecurringCampaignOptions,
+  { openRuns, order }: CampaignDoc,
+): Promise<number> {
+  const ids = openRuns.map(({ runId }) => runId);
+  const runs = await runStates(store, ids);
+  return ids.filter((runId) => holdsUpOthers(runId, runs.get(runId), order)).length;
 }
 
 function refOf(campaign: CampaignDoc, open: { nominal: Date; lateMs: number; missed: number }): OpenRunRef {

@@ -70,6 +70,18 @@ export async function refreshRuns(
     .toArray();
 }
 
+/** How far runs are, by their ids. */
+export async function runStates(
+  store: Store,
+  runIds: readonly string[],
+): Promise<ReadonlyMap<string, Pick<RunDoc, 'status' | 'orderNo'>>> {
+  if (runIds.length === 0) return new Map();
+  const runs = await store.runs
+    .find({ _id: { $in: [...runIds] } }, { ...MAJORITY, projection: { status: 1, orderNo: 1 } })
+    .toArray();
+  return new Map(runs.map((run) => [run._id, run]));
+}
+
 export async function readRun(store: Store, runId: string): Promise<RunDoc | null> {
   return store.runs.findOne({ _id: runId }, MAJORITY);
 }

@@ -1,7 +1,15 @@
 /** The next step of an open run, for every situation there is. */
 import { describe, expect, it } from 'vitest';
 import { CAMPAIGN_STATUSES, type CampaignStatus, type RunStatus } from '../../src/core/campaign-machine.ts';
-import { decideEnd, decideRunStep, type RunEnd, type RunStep, statusAfter } from '../../src/core/run-step.ts';
+import type { Order, OrderKind } from '../../src/core/orders.ts';
+import {
+  decideEnd,
+  decideRunStep,
+  holdsUpOthers,
+  type RunEnd,
+  type RunStep,
+  statusAfter,
+} from '../../src/core/run-step.ts';
 
 const RUN_STATUSES: readonly RunStatus[] = ['freezing', 'sending', 'finished', 'cancelled', 'failed'];
 
@@ -44,6 +52,35 @@ describe('the step', () => {
       );
     },
   );
+});
+
+describe('the next occurrence is held up', () => {
+  const order = (kind: OrderKind, n: number, runId = 'r'): Order => ({
+    ...kind,
+    n,
+    runId,
+    targets: 'all',
+    at: 0,
+  });
+  const resolve = (resolution: 'sent' | 'failed' | 'resend'): OrderKind => ({
+    kind: 'resolve-unknown',
+    resolution,
+  });
+  const run = (status: RunStatus) => ({ status, orderNo: 1 });
+  it.each<[string, ReturnType<typeof run> | undefined, Order | undefined, boolean]>([
+    ['a run that is not there yet', undefined, undefined, true],
+    ['a freezing run', run('freezing'), undefined, true],
+    ['a sending run, whatever the order', run('sending'), order(resolve('sent'), 2), true],
+    ['a finished run', run('finished'), undefined, false],
+    ['a failed run', run('failed'), undefined, false],
+    ['a finished run with an order that sends nothing', run('finished'), order(resolve('sent'), 2), false],
+    ['a finished run that is to send again', run('finished'), order(resolve('resend'), 2), true],
+    ['a finished run that is to try again', run('finished'), order({ kind: 'retry-failed' }, 2), true],
+    ['a finished run that has sent again', run('finished'), order(resolve('resend'), 1), false],
+    ['a finished run, with an order for another', run('finished'), order(resolve('resend'), 2, 'q'), false],
+  ])('by %s', (_what, state, given, expected) => {
+    expect(holdsUpOthers('r', state, given)).toBe(expected);
+  });
 });
 
 describe('the campaign after a run', () => {
