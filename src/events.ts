@@ -66,7 +66,7 @@ export interface WorkerPayload {
 export interface EventMap {
   /** Created, rescheduled or taken from draft: the campaign is stored with its time. */
   'campaign:scheduled': { readonly campaign: CampaignRef; readonly sendAt: Date };
-  /** The run is open. Sends may begin before listeners hear of it. `lateMs` is set when recovery found it overdue. */
+  /** The run is open. Sends may begin before listeners hear of it. `lateMs` is set when it was opened more than a minute late. */
   'campaign:started': { readonly campaign: CampaignRef; readonly run: RunRef; readonly lateMs?: number };
   /** No new send starts; those in flight in this or another worker still end. */
   'campaign:paused': { readonly campaign: CampaignRef; readonly reason?: EventReason };

@@ -8,7 +8,9 @@ import { systemClock } from '../../src/clock.ts';
 import type { SchedulerOptions } from '../../src/config.ts';
 import { occurrenceKey } from '../../src/core/recurrence.ts';
 import type { RecurrenceInput } from '../../src/core/recurrence-rule.ts';
+import { lineLogger } from '../../src/logger.ts';
 import { DeliveryError } from '../../src/messengers/messenger.ts';
+import { createJournal } from '../../src/store/journal.ts';
 import { testDatabase } from '../support/mongo.ts';
 import {
   campaignsOf,
@@ -19,6 +21,7 @@ import {
   startRig,
   startTimedRig,
   stopRig,
+  testStore,
   tidyUpAfterEach,
 } from './fixtures.ts';
 import { PATIENCE } from './provider.ts';
@@ -75,6 +78,8 @@ const untilIdle = (rig: Rig, id: string, status = 'scheduled') =>
     .toEqual([status, 0]);
 const occurrences = async (): Promise<string[]> =>
   (await runsOf(db).find().sort({ nominalAt: 1, openedAt: 1 }).toArray()).map((run) => run.occurrence);
+const begun = async (rig: Rig, id: string) =>
+  (await rig.scheduler.campaigns.journal(id)).filter(({ kind }) => kind === 'run-opened');
 const leftOut = async (rig: Rig, id: string) =>
   (await rig.scheduler.campaigns.journal(id)).flatMap(({ kind, detail }) =>
     kind === 'occurrence-skipped' ? [detail] : [],
@@ -154,7 +159,7 @@ describe('down for five periods', () => {
 describe('an occurrence that is due while the run before is open', () => {
   /** Five minutes apart: sends that are held for an hour of the moved clock would be given up. */
   const TWICE: RecurrenceInput = { cron: '0,5 * * * *' };
-  const begun = async (rule = TWICE) => {
+  const busy = async (rule = TWICE) => {
     const { rig, clock } = await timed(undefined, { sendTimeoutMs: 600_000 });
     toHour(clock, 1);
     clock.advance(10 * 60_000);
@@ -168,7 +173,7 @@ describe('an occurrence that is due while the run before is open', () => {
   };
 
   it('is left out, and said so', async () => {
-    const { rig, id, gate, skipped, second } = await begun();
+    const { rig, id, gate, skipped, second } = await busy();
     expect(await skipped.next()).toMatchObject({ reason: 'overlap', first: second, count: 1 });
     gate.open();
     await untilIdle(rig, id);
@@ -177,7 +182,7 @@ describe('an occurrence that is due while the run before is open', () => {
   });
 
   it('or waits for its turn, where the rule says so', async () => {
-    const { rig, id, gate } = await begun({ ...TWICE, overlap: 'queue' });
+    const { rig, id, gate } = await busy({ ...TWICE, overlap: 'queue' });
     await expect.poll(async () => (await occurrences()).length, PATIENCE).toBe(2);
     expect(rig.provider.calls.all).toHaveLength(3); // the second run waits
     gate.open();
@@ -187,7 +192,7 @@ describe('an occurrence that is due while the run before is open', () => {
   });
 
   it('waits only where no other waits yet: a further one is left out, and said so', async () => {
-    const { rig, clock, id, gate, skipped, second } = await begun({
+    const { rig, clock, id, gate, skipped, second } = await busy({
       cron: '0,5,8 * * * *',
       overlap: 'queue',
     });
@@ -433,6 +438,36 @@ describe('recovery', () => {
     await second.rig.provider.calls.count(3);
     await untilIdle(second.rig, id);
     expect(await occurrences()).toEqual([occurrence]);
+    expect(await begun(second.rig, id)).toMatchObject([
+      { runId: `${id}:${occurrence}`, detail: { occurrence } },
+    ]);
+  });
+
+  it('two workers that find such a run tell of it once', async () => {
+    const rigs = [await startRig(uri), await startRig(uri)] as const;
+    const started = rigs.map((rig) => rig.signals('campaign:started'));
+    const { id } = await create(rigs[0], { daily: { at: '00:00' } });
+    const run = { runId: `${id}:lost`, occurrence: 'lost' };
+    await campaignsOf(db).updateOne({}, { $set: { status: 'processing' }, $push: { openRuns: run } });
+    await untilIdle(rigs[0], id);
+    expect(await occurrences()).toEqual(['lost']);
+    expect(await begun(rigs[0], id)).toHaveLength(1);
+    expect(started.flatMap(({ all }) => all)).toMatchObject([{ run: { id: run.runId } }]);
+  });
+
+  it('a worker that died after it told the journal of a run leaves the run, but no second entry', async () => {
+    const rig = await startRig(uri);
+    const started = rig.signals('campaign:started');
+    const { id } = await create(rig, { daily: { at: '00:00' } });
+    const run = { runId: `${id}:lost`, occurrence: 'lost' };
+    const store = await testStore(uri);
+    onTestFinished(() => store.close());
+    const dead = createJournal(store, 'dead', lineLogger(), () => new Date());
+    await dead.writeOnce(`${run.runId}:opened`, { campaignId: id, runId: run.runId, kind: 'run-opened' });
+    await campaignsOf(db).updateOne({}, { $set: { status: 'processing' }, $push: { openRuns: run } });
+    await untilIdle(rig, id);
+    expect(await begun(rig, id)).toMatchObject([{ workerId: 'dead' }]);
+    expect(started.all).toHaveLength(1);
   });
 
   it('adopts a rule that another program wrote', async () => {
