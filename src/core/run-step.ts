@@ -3,6 +3,7 @@
  * repeats a step that another began and did not finish.
  */
 import type { CampaignStatus, RunStatus } from './campaign-machine.ts';
+import type { Counts } from './ledger-page.ts';
 import { type Order, orderSends } from './orders.ts';
 
 export interface RunSituation {
@@ -72,7 +73,9 @@ export interface RunEnd {
   /** An occurrence comes after it. */
   readonly hasNext: boolean;
   readonly pauseOnFailure: boolean;
-  readonly report: { readonly total: number; readonly sent: number; readonly skipped: number } | undefined;
+  readonly report:
+    | (Pick<Counts, 'sent' | 'failed' | 'skipped' | 'unknown'> & { readonly total: number })
+    | undefined;
 }
 
 /** What becomes of the campaign when one of its runs has ended. `because` is given where it pauses itself. */
@@ -87,5 +90,8 @@ export function statusAfter(end: RunEnd): { status: CampaignStatus; because?: st
 function failureOf({ runStatus, report }: RunEnd): string | undefined {
   if (runStatus === 'failed') return 'the audience of a run could not be read';
   if (report === undefined || report.total === report.skipped || report.sent > 0) return undefined;
-  return 'a run reached nobody';
+  const { failed, unknown } = report;
+  // Who is unknown may have been reached: nobody can say that nobody was.
+  if (unknown === 0) return `a run reached nobody: ${failed} failed`;
+  return `nobody was surely reached: ${unknown} unknown${failed === 0 ? '' : `, ${failed} failed`}`;
 }

@@ -91,10 +91,10 @@ describe('the campaign after a run', () => {
     isRecurring: true,
     hasNext: true,
     pauseOnFailure: false,
-    report: { total: 10, sent: 9, skipped: 0 },
+    report: { total: 10, sent: 9, failed: 1, skipped: 0, unknown: 0 },
   };
-  const nobody = { total: 10, sent: 0, skipped: 0 };
-  const skipped = { total: 10, sent: 0, skipped: 10 };
+  const nobody = { total: 10, sent: 0, failed: 10, skipped: 0, unknown: 0 };
+  const skipped = { total: 10, sent: 0, failed: 0, skipped: 10, unknown: 0 };
   it.each<[string, Partial<RunEnd>, CampaignStatus]>([
     ['it ran once', { isRecurring: false, hasNext: true }, 'completed'],
     ['it recurs', {}, 'scheduled'],
@@ -114,6 +114,19 @@ describe('the campaign after a run', () => {
     ['all is well, and it would pause', { pauseOnFailure: true, othersOpen: true }, 'processing'],
   ])('%s', (_what, more, status) => {
     expect(statusAfter({ ...end, ...more }).status).toBe(status);
+  });
+});
+
+it.each([
+  ['a run reached nobody: 10 failed', { failed: 10, unknown: 0, skipped: 0 }],
+  ['nobody was surely reached: 10 unknown', { failed: 0, unknown: 10, skipped: 0 }],
+  ['nobody was surely reached: 6 unknown, 3 failed', { failed: 3, unknown: 6, skipped: 1 }],
+])('a campaign pauses itself because %s', (because, counts) => {
+  const end = { campaignStatus: 'processing', runStatus: 'finished', othersOpen: false } as const;
+  const rule = { isRecurring: true, hasNext: true, pauseOnFailure: true };
+  expect(statusAfter({ ...end, ...rule, report: { total: 10, sent: 0, ...counts } })).toEqual({
+    status: 'paused',
+    because,
   });
 });
 

@@ -265,7 +265,10 @@ it('pauses itself when a run reached nobody', async () => {
   const { id } = await create(rig, HOURLY, { pauseOnFailure: true });
   const paused = rig.signals('campaign:paused');
   toHour(clock, 1);
-  expect((await paused.next()).reason).toMatchObject({ code: 'run_failed', detail: 'a run reached nobody' });
+  expect((await paused.next()).reason).toMatchObject({
+    code: 'run_failed',
+    detail: 'a run reached nobody: 3 failed',
+  });
   await untilIdle(rig, id, 'paused');
 });
 
