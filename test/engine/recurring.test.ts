@@ -378,6 +378,8 @@ describe('a person', () => {
     const begun = rig.provider.calls.all.length;
     gate.open();
     await untilIdle(rig, id, 'cancelled');
+    expect(await campaignsOf(db).findOne()).toMatchObject({ nextRunAt: null, nextOccurrence: null });
+    await expect(rig.scheduler.campaigns.runNow(id)).rejects.toThrow(/^Cannot run now the campaign/);
     toHour(clock, 1);
     expect(await rig.scheduler.recover()).toMatchObject({ recoveredCount: 0 });
     expect((await runsOf(db).find().toArray()).map(({ status }) => status)).toEqual([
