@@ -167,7 +167,10 @@ export class CampaignChanges {
           ? null
           : await readRun(store, oldest.runId);
       const ref = run === null ? oldest : { runId: run._id, occurrence: run.occurrence };
-      const fields = cancels ? { statusReason: this.reason('cancelled', by) } : {};
+      // Nothing comes after a cancellation; runs that are open end by their orders and need no time.
+      const recurs = campaign.schedule.recurrence !== undefined;
+      const never = { nextRunAt: null, ...(recurs ? { nextOccurrence: null } : {}) };
+      const fields = cancels ? { statusReason: this.reason('cancelled', by), fields: never } : {};
       if (!cancels && (run === null || run.status === 'freezing' || run.audienceId === undefined))
         throw refusal(campaign, action, 'nothing has been sent yet');
       // A freezing run is cancelled by its campaign's status, but its pages may come about at this very moment.
@@ -247,11 +250,20 @@ function checkBy(by: unknown): void {
   if (problems.length > 0) throw new ValidationError('invalid_options', 'The order is wrong', problems);
 }
 
+/** Where an action's own name does not read as English. */
+const WORDS: Partial<Record<CampaignAction, string>> = {
+  'run-now': 'run now',
+  'retry-failed': 'retry the failed recipients of',
+  'resend-unknown': 'resend to the unknown recipients of',
+  'resolve-unknown': 'resolve the unknown recipients of',
+  'release-parked': 'release the parked pages of',
+};
+
 export function refusal(campaign: CampaignDoc, action: CampaignAction, why?: string): CampaignSchedulerError {
   const because = why ?? `it is ${campaign.status}; possible when ${statusesFor(action).join(', ')}`;
   return new CampaignSchedulerError(
     'refused',
-    `Cannot ${action} the campaign \`${campaign.name}\`: ${because}.`,
+    `Cannot ${WORDS[action] ?? action} the campaign \`${campaign.name}\`: ${because}.`,
     {
       details: { action, status: campaign.status, id: campaign._id.toHexString() },
     },

@@ -88,7 +88,7 @@ export class Campaigns {
     );
     if (campaign.status !== 'scheduled' || campaign.nextRunAt === null) return viewOf(campaign);
     events.emit('campaign:scheduled', { campaign: { id, name: campaign.name }, sendAt: campaign.nextRunAt });
-    return viewOf(await this.#changes.ring(campaign));
+    return this.#rung(campaign);
   }
 
   async find(id: string): Promise<Campaign | null> {
@@ -158,7 +158,7 @@ export class Campaigns {
         : this.reschedule(id, this.#options.serverNow(), by);
     const run = newId().toHexString();
     const open = (campaign: CampaignDoc) => ({ open: [manualRun(campaign, run)] });
-    return viewOf(await this.#changes.ring(await this.#changes.change(id, 'run-now', open, by)));
+    return this.#rung(await this.#changes.change(id, 'run-now', open, by));
   }
 
   /**
@@ -180,7 +180,7 @@ export class Campaigns {
         throw refusal(campaign, 'backfill', 'none of these occurrences is without a run');
       return { open: missing };
     };
-    return viewOf(await this.#changes.ring(await this.#changes.change(id, 'backfill', open, by)));
+    return this.#rung(await this.#changes.change(id, 'backfill', open, by));
   }
 
   /**
@@ -198,7 +198,7 @@ export class Campaigns {
       return { fields };
     };
     const changed = await this.#changes.change(id, 'update', change, by);
-    return changed.status === 'draft' ? viewOf(changed) : viewOf(await this.#changes.ring(changed));
+    return changed.status === 'draft' ? viewOf(changed) : this.#rung(changed);
   }
 
   /** No new send starts; those in flight end and are recorded. Durable when it resolves; other workers see it within a second. */
@@ -230,7 +230,7 @@ export class Campaigns {
     };
     const changed = await this.#changes.change(id, 'resume', resume, by);
     events.emit('campaign:resumed', { campaign: ref(changed), status: changed.status });
-    return viewOf(await this.#changes.ring(changed));
+    return this.#rung(changed);
   }
 
   /** Ends a campaign: whoever has not been handed over is skipped. What is in flight ends and is recorded. */
@@ -313,6 +313,11 @@ export class Campaigns {
 
   // -------------------------------------------------------------------------------------------------------------------
 
+  /** What was changed is durable: the alarm is set, and the campaign shown. */
+  async #rung(campaign: CampaignDoc): Promise<Campaign> {
+    return viewOf(await this.#changes.ring(campaign));
+  }
+
   async #scheduled(campaign: CampaignDoc): Promise<Campaign> {
     if (campaign.nextRunAt !== null) {
       this.#options.events.emit('campaign:scheduled', {
@@ -320,7 +325,7 @@ export class Campaigns {
         sendAt: campaign.nextRunAt,
       });
     }
-    return viewOf(await this.#changes.ring(campaign));
+    return this.#rung(campaign);
   }
 
   #instant(input: InstantInput): Date {

@@ -66,7 +66,7 @@ export interface WorkerPayload {
 export interface EventMap {
   /** Created, rescheduled or taken from draft: the campaign is stored with its time. */
   'campaign:scheduled': { readonly campaign: CampaignRef; readonly sendAt: Date };
-  /** The run is open. Sends may begin before listeners hear of it. `lateMs` is set when recovery found it overdue. */
+  /** The run is open. Sends may begin before listeners hear of it. `lateMs` is set when it was opened more than a minute late. */
   'campaign:started': { readonly campaign: CampaignRef; readonly run: RunRef; readonly lateMs?: number };
   /** No new send starts; those in flight in this or another worker still end. */
   'campaign:paused': { readonly campaign: CampaignRef; readonly reason?: EventReason };
@@ -78,8 +78,8 @@ export interface EventMap {
   'run:failed': { readonly campaign: CampaignRef; readonly run: RunRef; readonly reason: EventReason };
   /**
    * Occurrences of a recurring campaign that did not run, and why: `missed` (nobody ran them in time), `too-late`,
-   * `coalesced` (a later one runs for them), `overlap` (an earlier run was open), `queue-full`, `rule-changed` (they were
-   * due when a person changed the rule).
+   * `coalesced` (a later one runs for them), `overlap` (an earlier run was open, and where one may wait, one did),
+   * `queue-full` (misfire `all`: 100 were waiting), `rule-changed` (they were due when a person changed the rule).
    */
   'occurrence:skipped': {
     readonly campaign: CampaignRef;

@@ -16,7 +16,10 @@ export const ON_TIME_MS = 60_000;
  * a long downtime many campaigns are late together.
  */
 export const MAX_COUNTED = 1_000;
-/** Runs that may wait for the one before them (`overlap: 'queue'`); a campaign's document holds them all. */
+/**
+ * Runs that may wait for the one before them; a campaign's document holds them all. By a rule so many wait only where every
+ * occurrence is wanted (`misfire: 'all'`), else one does.
+ */
 export const MAX_QUEUED_RUNS = 100;
 
 export interface RecurringSituation {
@@ -26,7 +29,7 @@ export interface RecurringSituation {
   /** The nominal instant the alarm was set to, if it is known. */
   readonly nextNominal: Date | null;
   readonly now: Date;
-  /** Runs of the campaign that are not closed, the queued ones among them. */
+  /** Runs of the campaign that send or will, the queued ones among them. */
   readonly openRuns: number;
   /** Those of them that wait for an earlier one. */
   readonly queuedRuns: number;
@@ -42,8 +45,8 @@ export interface RecurringSituation {
  * - `missed`: late, and the policy is `skip`.
  * - `too-late`: later than `misfireWindowMs`.
  * - `coalesced`: one later occurrence runs for all of them (`once`).
- * - `overlap`: an earlier run was open, and `overlap` is `skip`.
- * - `queue-full`: too many runs are waiting already (`queue`).
+ * - `overlap`: an earlier run was open, and `overlap` is `skip`, or `queue` and another run waits for it already.
+ * - `queue-full`: every occurrence is wanted, but `MAX_QUEUED_RUNS` are waiting already (`queue` with misfire `all`).
  * - `rule-changed`: it was due when a person gave the campaign another rule.
  */
 export type SkipReason = 'missed' | 'too-late' | 'coalesced' | 'overlap' | 'queue-full' | 'rule-changed';
@@ -104,8 +107,9 @@ export type OccurrencePlan =
  * 2. The oldest due occurrence is at most `onTimeMs` late: that is no misfire, it runs, and the next ones after it.
  * 3. It is later: `once` runs the latest that is due and coalesces the others into it; `skip` skips all that are late and
  *    runs the first that is not; `all` runs the oldest that is within the window, and the others one after another.
- * 4. Another run is open: `queue` opens it to wait, `skip` skips all that are due. Occurrences that `all` catches up
- *    with are not lost to a run that is open, which may well be the catch-up before them: they wait for it.
+ * 4. Another run is open: `queue` opens it to wait where none waits yet (with misfire `all`: up to `MAX_QUEUED_RUNS`),
+ *    else all that are due are skipped. Occurrences that `all` catches up with are not lost to a run that is open, which
+ *    may well be the catch-up before them: they wait for it.
  */
 export function decideOccurrences(situation: RecurringSituation): OccurrencePlan {
   const { rule, now, runsSoFar } = situation;
@@ -123,22 +127,12 @@ export function decideOccurrences(situation: RecurringSituation): OccurrencePlan
     : { nominal: oldest, skipped: [] };
   const { nominal, skipped } = plan;
   if (nominal === null) return skipping(rule, skipped, jitterMs);
-
-  const coalesced = skipped.find(({ reason }) => reason === 'coalesced');
-  if (situation.openRuns > 0) {
-    const isFull = situation.queuedRuns >= MAX_QUEUED_RUNS;
-    if (rule.overlap === 'skip' || isFull) {
-      const isCatchUp = rule.misfire === 'all' && lateMs(nominal) > onTimeMs;
-      if (isCatchUp && skipped.length > 0) return skipping(rule, skipped, jitterMs);
-      if (isCatchUp) return { action: 'wait', until: 'run-closed', next: ringing(nominal, jitterMs) };
-      // Where the latest was to run for others as well, they share its fate.
-      const from = coalesced?.first ?? nominal;
-      const others = skipped.filter((one) => one !== coalesced);
-      const reason = rule.overlap === 'skip' ? 'overlap' : 'queue-full';
-      const last = latestUntil(rule, nominal, now.getTime() - jitterMs);
-      return skipping(rule, [...others, range(rule, reason, from, last)], jitterMs);
-    }
+  const overlap = overlapOf(situation);
+  if (overlap !== undefined) {
+    const isCatchUp = rule.misfire === 'all' && lateMs(nominal) > onTimeMs;
+    return heldUp(situation, overlap, { nominal, skipped, isCatchUp }, jitterMs);
   }
+  const coalesced = skipped.find(({ reason }) => reason === 'coalesced');
   const isLast = rule.maxRuns !== null && runsSoFar + 1 >= rule.maxRuns;
   return {
     action: 'open',
@@ -153,6 +147,31 @@ export function decideOccurrences(situation: RecurringSituation): OccurrencePlan
     lastNominal: nominal,
     next: isLast ? null : nextAfter(rule, nominal, jitterMs),
   };
+}
+
+/** Why no further run may be opened beside those that are open; `undefined`: one may. */
+function overlapOf({ rule, openRuns, queuedRuns }: RecurringSituation): 'overlap' | 'queue-full' | undefined {
+  if (openRuns === 0) return undefined;
+  if (rule.overlap === 'skip') return 'overlap';
+  if (rule.misfire === 'all') return queuedRuns < MAX_QUEUED_RUNS ? undefined : 'queue-full';
+  return queuedRuns === 0 ? undefined : 'overlap';
+}
+
+/** What becomes of an occurrence that was to run, and of all others that are due, when open runs are in its way. */
+function heldUp(
+  { rule, now }: RecurringSituation,
+  reason: 'overlap' | 'queue-full',
+  due: { nominal: Date; skipped: readonly SkippedOccurrences[]; isCatchUp: boolean },
+  jitterMs: number,
+): OccurrencePlan {
+  const { nominal, skipped, isCatchUp } = due;
+  if (isCatchUp && skipped.length > 0) return skipping(rule, skipped, jitterMs);
+  if (isCatchUp) return { action: 'wait', until: 'run-closed', next: ringing(nominal, jitterMs) };
+  // Where the latest was to run for others as well, they share its fate.
+  const coalesced = skipped.find((one) => one.reason === 'coalesced');
+  const others = skipped.filter((one) => one !== coalesced);
+  const last = latestUntil(rule, nominal, now.getTime() - jitterMs);
+  return skipping(rule, [...others, range(rule, reason, coalesced?.first ?? nominal, last)], jitterMs);
 }
 
 /** What is skipped, and which occurrence runs, when the oldest that is due was missed. */

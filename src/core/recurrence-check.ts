@@ -192,7 +192,7 @@ function neverOccurs(rule: Recurrence, path: string): Problem | undefined {
     const key = `${path}.${rule.pattern.kind}`;
     const cron = cronOf(rule.pattern) ?? kindOf(rule.pattern);
     const what = 'occur within 8 years of its start';
-    const message = `Expected \`${key}\` to ${what}, got \`${cron}\`, which never does (as 30 February never does)`;
+    const message = `Expected \`${key}\` to ${what}, got \`${cron}\`, which does not (30 February never comes, other dates after more years)`;
     return { path: key, message };
   }
   if (rule.end !== null && first > rule.end) {

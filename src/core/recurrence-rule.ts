@@ -20,7 +20,7 @@ export type GapPolicy = 'shift' | 'skip';
 export type OverlapPass = 'first' | 'last' | 'both';
 /** `once`: the latest missed occurrence runs, alone. `skip`: none does. `all`: each does, in order. */
 export type MisfirePolicy = 'once' | 'skip' | 'all';
-/** An occurrence that is due while an earlier run is open is left out, or waits until that run has ended. */
+/** An occurrence that is due while an earlier run is open is left out, or (one) waits until that run has ended. */
 export type RunOverlapPolicy = 'skip' | 'queue';
 
 /** When a campaign recurs. Exactly one of `cron`, `every`, `daily`, `weekly` and `monthly`. */
@@ -70,6 +70,7 @@ export interface RecurrenceInput {
   /**
    * Daylight saving time, for wall times only. `gap` default: `shift`. `overlap` default: `first`, but `both` for a cron
    * rule whose hour field has a `*` (`*`, `*` with a step): such a rule keeps a rhythm, any other names a time of day.
+   * This `overlap` is about an hour that the clock shows twice; the rule's own `overlap` is about two runs.
    */
   readonly dst?:
     | { readonly gap?: GapPolicy | undefined; readonly overlap?: OverlapPass | undefined }
@@ -81,7 +82,12 @@ export interface RecurrenceInput {
    * runs. Default: however late.
    */
   readonly misfireWindowMs?: number | undefined;
-  /** What happens when the run before is still open. Default: `skip`. */
+  /**
+   * What happens to an occurrence that is due while the run before is still open. `skip`: it is left out. `queue`: it waits
+   * for that run, and while one waits, further ones are left out; with `misfire: 'all'`, where every occurrence is wanted,
+   * up to 100 wait. What is left out is told as `overlap`. Default: `skip`. An hour that the clock shows twice is the
+   * matter of `dst.overlap`.
+   */
   readonly overlap?: RunOverlapPolicy | undefined;
 }
 

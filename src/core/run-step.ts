@@ -3,6 +3,8 @@
  * repeats a step that another began and did not finish.
  */
 import type { CampaignStatus, RunStatus } from './campaign-machine.ts';
+import type { Counts } from './ledger-page.ts';
+import { type Order, orderSends } from './orders.ts';
 
 export interface RunSituation {
   readonly campaignStatus: CampaignStatus;
@@ -39,6 +41,19 @@ export function decideRunStep(situation: RunSituation): RunStep {
   return 'apply-orders';
 }
 
+/**
+ * Does an open run hold up the next occurrence? One that has ended does not, unless an order makes it send again: it is
+ * open only until it is taken out of its campaign, or until its pages have had an order that sends nothing.
+ */
+export function holdsUpOthers(
+  runId: string,
+  run: { readonly status: RunStatus; readonly orderNo: number } | undefined,
+  order: Order | undefined,
+): boolean {
+  if (run === undefined || run.status === 'freezing' || run.status === 'sending') return true;
+  return order !== undefined && order.runId === runId && order.n > run.orderNo && orderSends(order);
+}
+
 /** What to do with a run none of whose pages is left to work on. */
 export function decideEnd(
   campaignStatus: CampaignStatus,
@@ -58,7 +73,9 @@ export interface RunEnd {
   /** An occurrence comes after it. */
   readonly hasNext: boolean;
   readonly pauseOnFailure: boolean;
-  readonly report: { readonly total: number; readonly sent: number; readonly skipped: number } | undefined;
+  readonly report:
+    | (Pick<Counts, 'sent' | 'failed' | 'skipped' | 'unknown'> & { readonly total: number })
+    | undefined;
 }
 
 /** What becomes of the campaign when one of its runs has ended. `because` is given where it pauses itself. */
@@ -73,5 +90,8 @@ export function statusAfter(end: RunEnd): { status: CampaignStatus; because?: st
 function failureOf({ runStatus, report }: RunEnd): string | undefined {
   if (runStatus === 'failed') return 'the audience of a run could not be read';
   if (report === undefined || report.total === report.skipped || report.sent > 0) return undefined;
-  return 'a run reached nobody';
+  const { failed, unknown } = report;
+  // Who is unknown may have been reached: nobody can say that nobody was.
+  if (unknown === 0) return `a run reached nobody: ${failed} failed`;
+  return `nobody was surely reached: ${unknown} unknown${failed === 0 ? '' : `, ${failed} failed`}`;
 }

@@ -44,7 +44,8 @@ export async function recountReport(store: Store, runId: string): Promise<RunRep
     const { sent, failed, skipped, unknown } = run.report;
     const same = report.sent === sent && report.failed === failed && report.skipped === skipped;
     if (same && report.unknown === unknown) return run.report;
-    await setReport(store, run, report); // and once more round, for a truth that came meanwhile
+    // Whether it was written or somebody else's recount was: once more round, for a truth that came meanwhile.
+    await setReport(store, { ...run, report: run.report }, report);
   }
   return (await readRun(store, runId))?.report;
 }

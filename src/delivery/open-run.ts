@@ -1,8 +1,8 @@
-/** Opening the run of a bulk campaign: the campaign first, then the run; any worker repeats the second step. */
+/** Opening a run: the campaign first, then the run; any worker repeats the second step. */
 import type { EventBus } from '../events.ts';
 import type { Logger } from '../logger.ts';
 import { openBulkRun } from '../store/campaign-transitions.ts';
-import { type CampaignDoc, runIdOf } from '../store/documents.ts';
+import { type CampaignDoc, type OpenRunRef, runIdOf } from '../store/documents.ts';
 import type { Journal } from '../store/journal.ts';
 import { insertRun, newRun } from '../store/runs.ts';
 import type { Store } from '../store/store.ts';
@@ -20,28 +20,46 @@ export interface OpenRunOptions {
 
 /** False: somebody opened, paused or cancelled it meanwhile. */
 export async function openRun(options: OpenRunOptions, campaign: CampaignDoc): Promise<boolean> {
-  const { store, serverNow, journal, events, logger } = options;
-  const now = serverNow();
+  const { store, serverNow } = options;
   const ref = { runId: runIdOf(campaign._id, ONCE), occurrence: ONCE };
-  if (!(await openBulkRun(store, campaign, ref, now))) return false;
-  const run = newRun(campaign, ref, now);
-  await insertRun(store, run);
-  const { lateMs } = run;
-  const campaignId = campaign._id.toHexString();
-  await journal.write({
-    campaignId,
-    runId: ref.runId,
+  if (!(await openBulkRun(store, campaign, ref, serverNow()))) return false;
+  await insertOpenRun(options, campaign, ref);
+  return true;
+}
+
+/**
+ * Inserts a run that its campaign names as open, and tells of it. Any worker repeats this: whoever wrote the campaign may
+ * have died right after. The journal comes first, under a key of its own: were it written after the run, a worker that
+ * died between the two would leave a run that the journal never heard of, and nobody would look again. The event is fired
+ * by the process whose insert it was.
+ */
+export async function insertOpenRun(
+  { store, serverNow, journal, events, logger }: OpenRunOptions,
+  campaign: CampaignDoc,
+  ref: OpenRunRef,
+): Promise<void> {
+  const run = newRun(campaign, ref, serverNow());
+  const { _id: id, occurrence } = run;
+  const recurs = campaign.schedule.recurrence !== undefined;
+  const late = run.lateMs === undefined ? {} : { lateMs: run.lateMs };
+  const detail = {
+    ...(recurs ? { occurrence } : {}),
+    ...late,
+    ...(run.missed === undefined ? {} : { missed: run.missed }),
+  };
+  await journal.writeOnce(`${id}:opened`, {
+    campaignId: campaign._id,
+    runId: id,
     kind: 'run-opened',
-    ...(lateMs === undefined ? {} : { detail: { lateMs } }),
+    ...(Object.keys(detail).length === 0 ? {} : { detail }),
   });
-  logger.info(
-    { campaign: campaign.name, id: campaignId, ...(lateMs === undefined ? {} : { lateMs }) },
-    lateMs === undefined ? 'campaign started' : 'campaign started late',
-  );
+  if (!(await insertRun(store, run))) return;
+  const campaignId = campaign._id.toHexString();
+  const what = `${recurs ? 'run' : 'campaign'} started${run.lateMs === undefined ? '' : ' late'}`;
+  logger.info({ campaign: campaign.name, id: campaignId, ...detail }, what);
   events.emit('campaign:started', {
     campaign: { id: campaignId, name: campaign.name },
-    run: { id: ref.runId, occurrence: ONCE },
-    ...(lateMs === undefined ? {} : { lateMs }),
+    run: { id, occurrence },
+    ...late,
   });
-  return true;
 }

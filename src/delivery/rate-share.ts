@@ -27,7 +27,7 @@ export class RateShare {
   }
 
   /** How many of `wanted` intents may be written now; asks to be woken where that are fewer. */
-  room(wanted: number): number {
+  askForRoom(wanted: number): number {
     // While a provider rests, or the campaign has no token, nothing is asked of the other gate: it would only expire.
     const closed =
       this.#gates.find((gate) => gate.blockedForMs() > 0) ?? this.#gates.find((gate) => gate.room() === 0);

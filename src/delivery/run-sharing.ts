@@ -52,7 +52,8 @@ export class RunSharing {
   #stopping = false;
   #failing = false;
   #askingForRests = false;
-  #cancelTimers: (() => void)[] = [];
+  #cancelPoll = (): void => undefined;
+  #cancelTick = (): void => undefined;
 
   constructor(options: RunSharingOptions) {
     this.#options = options;
@@ -86,12 +87,17 @@ export class RunSharing {
 
   start(): void {
     this.#started = true;
-    this.#every(this.#options.pollMs, () => {
+    this.#pollSoon();
+    this.nudge();
+  }
+
+  #pollSoon(): void {
+    const { env, pollMs } = this.#options;
+    this.#cancelPoll = env.clock.schedule(pollMs, () => {
+      this.#pollSoon();
       this.nudge();
       void this.#lookForRests();
     });
-    this.#every(TICK_MS, () => this.#tick());
-    this.nudge();
   }
 
   /** Takes no more pages, lets sends end and gives the pages back; after `timeoutMs` what is left is abandoned. */
@@ -105,7 +111,8 @@ export class RunSharing {
     }
     await this.#within(Promise.all(this.#options.env.telling), FORCED_STOP_MS);
     await this.#within(this.#gates.close(), FORCED_STOP_MS);
-    for (const cancel of this.#cancelTimers) cancel();
+    this.#cancelPoll();
+    this.#cancelTick();
     if (this.#looking !== undefined) await this.#within(this.#looking, FORCED_STOP_MS);
   }
 
@@ -254,6 +261,7 @@ export class RunSharing {
       audience,
       claimedAt,
     );
+    if (this.#pages.size === 0) this.#tickSoon();
     this.#pages.add(hold);
     entry?.holds.add(hold);
     if (this.#stopping) hold.letGo('stop');
@@ -316,6 +324,16 @@ export class RunSharing {
 
   // ---- time ---------------------------------------------------------------------------------------------------------
 
+  /** Time passes for the pages that are held; without any there is nothing to look after. */
+  #tickSoon(): void {
+    this.#cancelTick();
+    this.#cancelTick = this.#options.env.clock.schedule(TICK_MS, () => {
+      if (this.#pages.size === 0) return;
+      this.#tick();
+      this.#tickSoon();
+    });
+  }
+
   #tick(): void {
     const now = this.#options.env.clock.monotonic();
     for (const line of this.#lines.values()) line.waiting = 0;
@@ -334,15 +352,6 @@ export class RunSharing {
         if (this.#lineOf(entry) === line) for (const hold of entry.holds) hold.letGo('messenger');
       }
     }
-  }
-
-  #every(ms: number, run: () => void): void {
-    const { clock } = this.#options.env;
-    let cancel = clock.schedule(ms, function again() {
-      cancel = clock.schedule(ms, again);
-      run();
-    });
-    this.#cancelTimers.push(() => cancel());
   }
 
   #within(work: Promise<unknown>, ms: number): Promise<boolean> {

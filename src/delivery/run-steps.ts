@@ -5,29 +5,21 @@
 import type { CampaignStatus } from '../core/campaign-machine.ts';
 import { orderSends } from '../core/orders.ts';
 import { decideEnd, statusAfter } from '../core/run-step.ts';
-import type { EventBus } from '../events.ts';
-import type { Logger } from '../logger.ts';
 import { closeRunOnCampaign } from '../store/campaign-transitions.ts';
 import { type OpenCampaign, readCampaign } from '../store/campaigns.ts';
 import type { OpenRunRef, RunDoc, RunReport, StatusReason } from '../store/documents.ts';
-import type { Journal } from '../store/journal.ts';
 import { skipOrder } from '../store/ledger-claims.ts';
-import { copyOrder, insertRun, newRun } from '../store/runs.ts';
-import type { Store } from '../store/store.ts';
+import { copyOrder } from '../store/runs.ts';
 import { closeRun, ordersBehind, recountReport } from './closing.ts';
 import { mergeAllUnheld } from './late-truths.ts';
+import { insertOpenRun, type OpenRunOptions } from './open-run.ts';
 
-export interface RunStepsOptions {
-  readonly store: Store;
-  readonly serverNow: () => Date;
-  readonly journal: Journal;
-  readonly events: EventBus;
-  readonly logger: Logger;
+export interface RunStepsOptions extends OpenRunOptions {
   /** The campaign has no open run any more: its alarm can go. */
   readonly onClosed: (campaign: OpenCampaign) => Promise<void>;
 }
 
-/** The campaign names a run that does not exist: whoever opened it died before inserting it. */
+/** The campaign names a run that does not exist: a person asked for it, or whoever opened it died before inserting it. */
 export async function insertMissingRun(
   options: RunStepsOptions,
   campaign: OpenCampaign,
@@ -35,7 +27,7 @@ export async function insertMissingRun(
 ): Promise<void> {
   const whole = await readCampaign(options.store, campaign._id);
   if (whole?.openRuns.some((open) => open.runId === ref.runId) !== true) return;
-  await insertRun(options.store, newRun(whole, ref, options.serverNow()));
+  await insertOpenRun(options, whole, ref);
 }
 
 /** Copies the campaign's last order to its run and gives its number to the pages that it does not name. */

@@ -186,10 +186,10 @@ export class SendQueue {
 
   /** Token first, then intent: for how many of these there are tokens. */
   #withTokens(wanted: number): number {
-    if (!this.#rates.scarce) return wanted === 0 ? 0 : this.#rates.room(wanted);
+    if (!this.#rates.scarce) return wanted === 0 ? 0 : this.#rates.askForRoom(wanted);
     // Where tokens come one by one, an intent must not wait for a slot: a crash at a slow rate leaves one unknown at most.
     const slots = Math.min(this.#run.sends.free, this.#line.sends.free) - this.#ready.length;
     const most = Math.min(wanted, slots);
-    return most > 0 ? this.#rates.room(most) : 0;
+    return most > 0 ? this.#rates.askForRoom(most) : 0;
   }
 }

@@ -1,5 +1,5 @@
 /** What a request says: its path, its query and its body, checked before anything is done. Every problem names its field. */
-import type { Request } from 'express';
+import type { Request, RequestHandler } from 'express';
 import { isPlainObject } from '../core/plain-data.ts';
 import { type Problem, ValidationError } from '../errors.ts';
 import { expectation, unknownKey } from '../input-checks.ts';
@@ -27,15 +27,24 @@ export function numberOf(request: Request, name: string): number | undefined {
   return typeof value === 'string' && /^\d{1,15}$/.test(value) ? Number(value) : (value as number);
 }
 
+/** A body that is no object says nothing, also where nothing is read of it. */
+export const refuseNoObject: RequestHandler = (request, _response, next) => {
+  objectOf(request);
+  next();
+};
+
 /** The body as an object; no body is an empty one. */
 export function bodyOf(request: Request, known: readonly string[]): Readonly<Record<string, unknown>> {
-  const body: unknown = request.body ?? {};
-  if (!isPlainObject(body)) {
-    const message = expectation('body', 'an object', body);
-    throw new ValidationError('invalid_options', 'The body is wrong', [{ path: '(body)', message }]);
-  }
+  const body = objectOf(request);
   refuseUnknown(body, known, 'The body is wrong');
   return body;
+}
+
+function objectOf(request: Request): Readonly<Record<string, unknown>> {
+  const body: unknown = request.body === undefined ? {} : request.body;
+  if (isPlainObject(body)) return body;
+  const message = expectation('body', 'an object', body);
+  throw new ValidationError('invalid_options', 'The body is wrong', [{ path: '(body)', message }]);
 }
 
 function refuseUnknown(given: object, known: readonly string[], summary: string): void {

@@ -20,7 +20,7 @@ import {
   refuseOtherSites,
 } from './guards.ts';
 import { answerErrors, BODY_LIMIT } from './refusal.ts';
-import { bodyOf } from './request-input.ts';
+import { bodyOf, refuseNoObject } from './request-input.ts';
 
 export type { RouterAction } from './guards.ts';
 
@@ -80,7 +80,9 @@ export function createCampaignRouter(scheduler: RoutedScheduler, options: Campai
     refuseOtherSites,
     askFirst(authorize, action),
     refuseOtherBodies,
-    json({ limit: BODY_LIMIT, type: 'application/json' }),
+    // Any JSON is read, so that what is no object is refused in other words than what is no JSON.
+    json({ limit: BODY_LIMIT, type: 'application/json', strict: false }),
+    refuseNoObject,
   ];
   router.post('/campaigns/recover', ...ordering('recover'), async (_request, response) => {
     const report = await scheduler.recover();

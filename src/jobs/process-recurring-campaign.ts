@@ -5,12 +5,13 @@
  */
 import { decideOccurrences, type SkippedOccurrences } from '../core/misfire.ts';
 import { occurrenceKey } from '../core/recurrence.ts';
-import type { OpenRunOptions } from '../delivery/open-run.ts';
+import { holdsUpOthers } from '../core/run-step.ts';
+import { insertOpenRun, type OpenRunOptions } from '../delivery/open-run.ts';
 import { clearAgendaJobId } from '../store/campaign-heads.ts';
 import { completeRecurring, type OccurrenceStep, stepOccurrence } from '../store/campaign-transitions.ts';
 import { isForeign, isNewer, parseId, readCampaign } from '../store/campaigns.ts';
 import { type CampaignDoc, type OpenRunRef, runIdOf } from '../store/documents.ts';
-import { insertRun, latestRuns, newRun } from '../store/runs.ts';
+import { latestRuns, runStates } from '../store/runs.ts';
 import { SAFETY_NET_MS } from './process-bulk-campaign.ts';
 
 /** After so many steps it rings again at once: a handler is short. */
@@ -44,13 +45,16 @@ export async function processRecurringCampaign(
       await clearAgendaJobId(store, campaign);
       return null;
     }
+    // Without an occurrence that is due nothing depends on it.
+    const isDue = campaign.nextRunAt !== null && campaign.nextRunAt <= serverNow();
+    const busyRuns = isDue ? await runsInTheWay(options, campaign) : campaign.openRuns.length;
     const plan = decideOccurrences({
       rule: recurrence,
       lastNominal: campaign.lastOccurrence ?? null,
       nextNominal: campaign.nextOccurrence ?? null,
       now: serverNow(),
-      openRuns: campaign.openRuns.length,
-      queuedRuns: Math.max(0, campaign.openRuns.length - 1),
+      openRuns: busyRuns,
+      queuedRuns: Math.max(0, busyRuns - 1),
       runsSoFar: campaign.runsOpened ?? 0,
       jitterKey: campaignId,
     });
@@ -71,7 +75,9 @@ export async function processRecurringCampaign(
     };
     after = await stepOccurrence(store, campaign, step);
     if (after === null) continue; // another worker took the step, or a person changed the campaign
-    if (step.run !== undefined) await begin(options, after, step.run);
+    if (step.run === undefined) continue;
+    await insertOpenRun(options, after, step.run); // whoever dies before leaves it to any worker that sees it
+    nudge();
   }
   return serverNow();
 }
@@ -92,6 +98,16 @@ export function ringsByItself(
   return nextRunAt !== null && nextRunAt.getTime() - now.getTime() > RINGS_SOON_MS;
 }
 
+/** How many open runs still send or will. An order given meanwhile is a change, which the guard of the step notices. */
+async function runsInTheWay(
+  { store }: ProcessRecurringCampaignOptions,
+  { openRuns, order }: CampaignDoc,
+): Promise<number> {
+  const ids = openRuns.map(({ runId }) => runId);
+  const runs = await runStates(store, ids);
+  return ids.filter((runId) => holdsUpOthers(runId, runs.get(runId), order)).length;
+}
+
 function refOf(campaign: CampaignDoc, open: { nominal: Date; lateMs: number; missed: number }): OpenRunRef {
   const occurrence = occurrenceKey(open.nominal);
   return {
@@ -101,35 +117,6 @@ function refOf(campaign: CampaignDoc, open: { nominal: Date; lateMs: number; mis
     lateMs: Math.max(0, Math.round(open.lateMs)),
     ...(open.missed > 0 ? { missed: open.missed } : {}),
   };
-}
-
-/** The run is open; whoever dies here leaves it to be inserted by any worker that sees it. */
-async function begin(
-  { store, serverNow, journal, events, logger, nudge }: ProcessRecurringCampaignOptions,
-  campaign: CampaignDoc,
-  ref: OpenRunRef,
-): Promise<void> {
-  const run = newRun(campaign, ref, serverNow());
-  await insertRun(store, run);
-  nudge();
-  const id = campaign._id.toHexString();
-  const late = run.lateMs === undefined ? {} : { lateMs: run.lateMs };
-  const missed = run.missed === undefined ? {} : { missed: run.missed };
-  await journal.write({
-    campaignId: id,
-    runId: ref.runId,
-    kind: 'run-opened',
-    detail: { occurrence: ref.occurrence, ...late, ...missed },
-  });
-  logger.info(
-    { campaign: campaign.name, occurrence: ref.occurrence, ...late, ...missed },
-    run.lateMs === undefined ? 'run started' : 'run started late',
-  );
-  events.emit('campaign:started', {
-    campaign: { id, name: campaign.name },
-    run: { id: ref.runId, occurrence: ref.occurrence },
-    ...late,
-  });
 }
 
 /** What was left out stands in the campaign until the journal has it, so that no crash makes it vanish. */

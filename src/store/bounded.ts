@@ -17,19 +17,27 @@ const LONG: ReadonlySet<string> = new Set(['createIndex', 'createIndexes', 'dele
 
 type Method = (...args: unknown[]) => unknown;
 
-/** The same database, whose operations reject when they have had no answer for too long. */
-export function bounded(db: Db, limitMs = LIMIT_MS): Db {
+/**
+ * The same database, whose operations reject when they have had no answer for too long. `refuse` is called before each
+ * operation begins, and throws where none may begin any more.
+ */
+export function bounded(db: Db, limitMs = LIMIT_MS, refuse: () => void = () => undefined): Db {
   return wrap(db, (name, method) => {
-    if (name === 'command') return (...args) => within(method(...args), name, limitMs);
-    if (name !== 'collection') return method;
-    return (...args) => boundedCollection(method(...args) as Collection, limitMs);
+    if (name === 'collection')
+      return (...args) => boundedCollection(method(...args) as Collection, limitMs, refuse);
+    if (name !== 'command') return method;
+    return (...args) => {
+      refuse();
+      return within(method(...args), name, limitMs);
+    };
   });
 }
 
-function boundedCollection(collection: Collection, limitMs: number): Collection {
+function boundedCollection(collection: Collection, limitMs: number, refuse: () => void): Collection {
   return wrap(collection, (name, method) => {
     const ms = LONG.has(name) ? LONG_LIMIT_MS : limitMs;
     return (...args) => {
+      refuse();
       const result = method(...args);
       return result instanceof AbstractCursor ? boundedCursor(result, ms) : within(result, name, ms);
     };

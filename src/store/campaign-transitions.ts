@@ -6,8 +6,27 @@ import type { Filter, UpdateFilter } from 'mongodb';
 import type { CampaignStatus } from '../core/campaign-machine.ts';
 import type { SkippedOccurrences } from '../core/misfire.ts';
 import type { Order } from '../core/orders.ts';
+import type { Recurrence } from '../core/recurrence-rule.ts';
 import type { CampaignDoc, OpenRunRef, StatusReason } from './documents.ts';
 import type { Store } from './store.ts';
+
+/** What a change may set beside its status: what later runs are made of, and when they come. */
+export type ChangeableFields = Partial<
+  Pick<
+    CampaignDoc,
+    | 'name'
+    | 'content'
+    | 'limits'
+    | 'priority'
+    | 'metadata'
+    | 'pauseOnFailure'
+    | 'runsOpened'
+    | 'leftOut'
+    | 'lastOccurrence'
+    | 'nextOccurrence'
+    | 'nextRunAt'
+  >
+> & { 'schedule.recurrence'?: Recurrence };
 
 export interface CampaignChange {
   readonly status?: CampaignStatus;
@@ -17,7 +36,7 @@ export interface CampaignChange {
   /** Runs that become open: asked for by a person, or closed ones on which an order has to act. */
   readonly open?: readonly OpenRunRef[];
   /** What later runs are made of. */
-  readonly fields?: Readonly<Record<string, unknown>>;
+  readonly fields?: Readonly<ChangeableFields>;
   readonly now: Date;
 }
 

@@ -70,6 +70,18 @@ export async function refreshRuns(
     .toArray();
 }
 
+/** How far runs are, by their ids. */
+export async function runStates(
+  store: Store,
+  runIds: readonly string[],
+): Promise<ReadonlyMap<string, Pick<RunDoc, 'status' | 'orderNo'>>> {
+  if (runIds.length === 0) return new Map();
+  const runs = await store.runs
+    .find({ _id: { $in: [...runIds] } }, { ...MAJORITY, projection: { status: 1, orderNo: 1 } })
+    .toArray();
+  return new Map(runs.map((run) => [run._id, run]));
+}
+
 export async function readRun(store: Store, runId: string): Promise<RunDoc | null> {
   return store.runs.findOne({ _id: runId }, MAJORITY);
 }
@@ -178,14 +190,27 @@ export async function finishRun(
   return result.matchedCount === 1;
 }
 
-/** Corrects the report of a closed run. Filter: closed, and no order came since the recount. */
+/**
+ * Corrects the report of a closed run. Filter: closed, no order came since the recount, and the report is the one that was
+ * read before it: of two recounts the one that began earlier must not undo the other's. While no order comes the ledger
+ * only ever turns doubts into truths, so a report that has changed never comes back.
+ */
 export async function setReport(
   store: Store,
-  read: Pick<RunDoc, '_id' | 'orderNo' | 'status'>,
+  read: Pick<RunDoc, '_id' | 'orderNo' | 'status'> & Required<Pick<RunDoc, 'report'>>,
   report: RunReport,
 ): Promise<boolean> {
+  const { sent, failed, skipped, unknown } = read.report;
   const result = await store.runs.updateOne(
-    { _id: read._id, status: read.status, orderNo: read.orderNo },
+    {
+      _id: read._id,
+      status: read.status,
+      orderNo: read.orderNo,
+      'report.sent': sent,
+      'report.failed': failed,
+      'report.skipped': skipped,
+      'report.unknown': unknown,
+    },
     { $set: { report } },
   );
   return result.matchedCount === 1;

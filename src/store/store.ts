@@ -134,7 +134,10 @@ async function describeStore(connection: Connection, options: StoreOptions, own:
   if (connected === undefined) {
     throw new CampaignSchedulerError('mongo_unreachable', 'The mongoose connection is not connected.');
   }
-  const db = bounded(connected);
+  let closed = false;
+  const db = bounded(connected, undefined, () => {
+    if (closed) throw new CampaignSchedulerError('stopped', 'This scheduler has been stopped.');
+  });
   const hello = await db.command({ hello: 1 });
   const collection = <T extends Document>(name: string): Collection<T> =>
     db.collection<T>(options.collectionPrefix + name, {
@@ -156,6 +159,7 @@ async function describeStore(connection: Connection, options: StoreOptions, own:
     alarmsName: `${options.collectionPrefix}agendaJobs`,
     replicaSet: typeof hello.setName === 'string' || hello.msg === 'isdbgrid',
     close: async () => {
+      closed = true;
       // The driver ends its sessions first, and may wait for ever for the answer (see `bounded.ts`).
       if (own) await orAtDeadline(connection.close(), CLOSE_MS, systemClock, () => undefined);
     },

@@ -34,7 +34,8 @@ describe('one problem, its path and a part of its words', () => {
     [{ cron: '5-1 * * * *' }, 'recurrence.cron', 'Expected the minute of'],
     [{ cron: 'x y z * *' }, 'recurrence.cron', 'Expected the minute of'],
     // never
-    [{ cron: '0 0 30 2 *' }, 'recurrence.cron', 'which never does (as 30 February never does)'],
+    [{ cron: '0 0 30 2 *' }, 'recurrence.cron', 'which does not (30 February never comes'],
+    [{ cron: '0 0 29 2 +MON' }, 'recurrence.cron', 'other dates after more years'],
     [{ cron: '0 0 30,31 2 *' }, 'recurrence.cron', 'to occur within 8 years'],
     [{ cron: '0 0 31 4,6,9,11 *' }, 'recurrence.cron', 'to occur within 8 years'],
     [{ ...daily, start: '2999-12-31T12:00:00Z' }, 'recurrence.daily', 'to occur within 8 years'],

@@ -1,7 +1,15 @@
 /** The next step of an open run, for every situation there is. */
 import { describe, expect, it } from 'vitest';
 import { CAMPAIGN_STATUSES, type CampaignStatus, type RunStatus } from '../../src/core/campaign-machine.ts';
-import { decideEnd, decideRunStep, type RunEnd, type RunStep, statusAfter } from '../../src/core/run-step.ts';
+import type { Order, OrderKind } from '../../src/core/orders.ts';
+import {
+  decideEnd,
+  decideRunStep,
+  holdsUpOthers,
+  type RunEnd,
+  type RunStep,
+  statusAfter,
+} from '../../src/core/run-step.ts';
 
 const RUN_STATUSES: readonly RunStatus[] = ['freezing', 'sending', 'finished', 'cancelled', 'failed'];
 
@@ -46,6 +54,35 @@ describe('the step', () => {
   );
 });
 
+describe('the next occurrence is held up', () => {
+  const order = (kind: OrderKind, n: number, runId = 'r'): Order => ({
+    ...kind,
+    n,
+    runId,
+    targets: 'all',
+    at: 0,
+  });
+  const resolve = (resolution: 'sent' | 'failed' | 'resend'): OrderKind => ({
+    kind: 'resolve-unknown',
+    resolution,
+  });
+  const run = (status: RunStatus) => ({ status, orderNo: 1 });
+  it.each<[string, ReturnType<typeof run> | undefined, Order | undefined, boolean]>([
+    ['a run that is not there yet', undefined, undefined, true],
+    ['a freezing run', run('freezing'), undefined, true],
+    ['a sending run, whatever the order', run('sending'), order(resolve('sent'), 2), true],
+    ['a finished run', run('finished'), undefined, false],
+    ['a failed run', run('failed'), undefined, false],
+    ['a finished run with an order that sends nothing', run('finished'), order(resolve('sent'), 2), false],
+    ['a finished run that is to send again', run('finished'), order(resolve('resend'), 2), true],
+    ['a finished run that is to try again', run('finished'), order({ kind: 'retry-failed' }, 2), true],
+    ['a finished run that has sent again', run('finished'), order(resolve('resend'), 1), false],
+    ['a finished run, with an order for another', run('finished'), order(resolve('resend'), 2, 'q'), false],
+  ])('by %s', (_what, state, given, expected) => {
+    expect(holdsUpOthers('r', state, given)).toBe(expected);
+  });
+});
+
 describe('the campaign after a run', () => {
   const end: RunEnd = {
     campaignStatus: 'processing',
@@ -54,10 +91,10 @@ describe('the campaign after a run', () => {
     isRecurring: true,
     hasNext: true,
     pauseOnFailure: false,
-    report: { total: 10, sent: 9, skipped: 0 },
+    report: { total: 10, sent: 9, failed: 1, skipped: 0, unknown: 0 },
   };
-  const nobody = { total: 10, sent: 0, skipped: 0 };
-  const skipped = { total: 10, sent: 0, skipped: 10 };
+  const nobody = { total: 10, sent: 0, failed: 10, skipped: 0, unknown: 0 };
+  const skipped = { total: 10, sent: 0, failed: 0, skipped: 10, unknown: 0 };
   it.each<[string, Partial<RunEnd>, CampaignStatus]>([
     ['it ran once', { isRecurring: false, hasNext: true }, 'completed'],
     ['it recurs', {}, 'scheduled'],
@@ -77,6 +114,19 @@ describe('the campaign after a run', () => {
     ['all is well, and it would pause', { pauseOnFailure: true, othersOpen: true }, 'processing'],
   ])('%s', (_what, more, status) => {
     expect(statusAfter({ ...end, ...more }).status).toBe(status);
+  });
+});
+
+it.each([
+  ['a run reached nobody: 10 failed', { failed: 10, unknown: 0, skipped: 0 }],
+  ['nobody was surely reached: 10 unknown', { failed: 0, unknown: 10, skipped: 0 }],
+  ['nobody was surely reached: 6 unknown, 3 failed', { failed: 3, unknown: 6, skipped: 1 }],
+])('a campaign pauses itself because %s', (because, counts) => {
+  const end = { campaignStatus: 'processing', runStatus: 'finished', othersOpen: false } as const;
+  const rule = { isRecurring: true, hasNext: true, pauseOnFailure: true };
+  expect(statusAfter({ ...end, ...rule, report: { total: 10, sent: 0, ...counts } })).toEqual({
+    status: 'paused',
+    because,
   });
 });
 

@@ -119,7 +119,7 @@ export class Sender {
     if (this.#stopped) return;
     const { clock, window, flushMs, sendMs, onSend } = this.#options;
     const wanted = Math.min(this.#left, window - this.#open);
-    const room = this.#flushing || wanted === 0 ? 0 : this.share.room(wanted);
+    const room = this.#flushing || wanted === 0 ? 0 : this.share.askForRoom(wanted);
     if (room > 0) {
       this.share.reserve(room);
       this.#open += room;

@@ -1,8 +1,23 @@
 /** What people do to a rule that is not yet, or no longer, in force: nothing past fires, and nothing wrong is promised. */
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import type { Resolution } from '../../src/core/orders.ts';
 import { ValidationError } from '../../src/errors.ts';
+import { EventBus } from '../../src/events.ts';
+import { processRecurringCampaign } from '../../src/jobs/process-recurring-campaign.ts';
+import type { Logger } from '../../src/logger.ts';
+import { DeliveryError } from '../../src/messengers/messenger.ts';
+import { createJournal } from '../../src/store/journal.ts';
 import { testDatabase } from '../support/mongo.ts';
-import { campaignsOf, inHours, people, runsOf, startRig, tidyUpAfterEach } from './fixtures.ts';
+import {
+  campaignsOf,
+  inHours,
+  people,
+  runsOf,
+  startRig,
+  stopRig,
+  testStore,
+  tidyUpAfterEach,
+} from './fixtures.ts';
 import { PATIENCE } from './provider.ts';
 
 const { db, uri } = await testDatabase();
@@ -11,6 +26,8 @@ tidyUpAfterEach(db);
 const HOUR = 3_600_000;
 const HOURLY = { cron: '0 * * * *' };
 const audience = people(2);
+const none = (): void => undefined;
+const logger: Logger = { debug: none, info: none, warn: none, error: none };
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Created so many hours ago. */
@@ -168,4 +185,39 @@ it('a rule whose last occurrence is left out: the end is told like any other', a
   await rig.until(id, 'completed');
   await pause(300);
   expect(completed.all).toMatchObject([{ report: { sent: 2 } }]);
+});
+
+describe('an occurrence that falls due while an order acts on a run that has ended', () => {
+  /** An ended run with somebody unknown, an order for it, and nobody who works: the tick comes in that very moment. */
+  const ordered = async (as: Resolution) => {
+    const rig = await startRig(uri);
+    rig.provider.plan(() => {
+      throw new DeliveryError('unknown', 'silence');
+    });
+    const { id } = await rig.create({ audience, recurrence: HOURLY });
+    await rig.scheduler.campaigns.runNow(id);
+    const ended = { status: 'scheduled', openRuns: { $size: 0 } } as const;
+    await expect.poll(() => runsOf(db).countDocuments({ status: 'finished' }), PATIENCE).toBe(1);
+    await expect.poll(() => campaignsOf(db).countDocuments(ended), PATIENCE).toBe(1);
+    await stopRig(rig);
+    const api = await startRig(uri, { worker: false });
+    await api.scheduler.campaigns.resolveUnknown(id, { as });
+    await age(1);
+    const store = await testStore(uri);
+    onTestFinished(() => store.close());
+    const serverNow = (): Date => new Date();
+    const journal = createJournal(store, 'w', logger, serverNow);
+    const options = { store, serverNow, journal, events: new EventBus(logger), logger, nudge: none };
+    await processRecurringCampaign(options, id);
+    const kinds = (await api.scheduler.campaigns.journal(id)).map(({ kind }) => kind);
+    return { runs: await runsOf(db).countDocuments(), leftOut: kinds.includes('occurrence-skipped') };
+  };
+
+  it.each<Resolution>(['sent', 'failed'])('runs where the order sends nothing (%s)', async (as) => {
+    expect(await ordered(as)).toEqual({ runs: 2, leftOut: false });
+  });
+
+  it('is left out where the order sends', async () => {
+    expect(await ordered('resend')).toEqual({ runs: 1, leftOut: true });
+  });
 });

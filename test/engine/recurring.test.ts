@@ -8,7 +8,9 @@ import { systemClock } from '../../src/clock.ts';
 import type { SchedulerOptions } from '../../src/config.ts';
 import { occurrenceKey } from '../../src/core/recurrence.ts';
 import type { RecurrenceInput } from '../../src/core/recurrence-rule.ts';
+import { lineLogger } from '../../src/logger.ts';
 import { DeliveryError } from '../../src/messengers/messenger.ts';
+import { createJournal } from '../../src/store/journal.ts';
 import { testDatabase } from '../support/mongo.ts';
 import {
   campaignsOf,
@@ -19,6 +21,7 @@ import {
   startRig,
   startTimedRig,
   stopRig,
+  testStore,
   tidyUpAfterEach,
 } from './fixtures.ts';
 import { PATIENCE } from './provider.ts';
@@ -75,6 +78,8 @@ const untilIdle = (rig: Rig, id: string, status = 'scheduled') =>
     .toEqual([status, 0]);
 const occurrences = async (): Promise<string[]> =>
   (await runsOf(db).find().sort({ nominalAt: 1, openedAt: 1 }).toArray()).map((run) => run.occurrence);
+const begun = async (rig: Rig, id: string) =>
+  (await rig.scheduler.campaigns.journal(id)).filter(({ kind }) => kind === 'run-opened');
 const leftOut = async (rig: Rig, id: string) =>
   (await rig.scheduler.campaigns.journal(id)).flatMap(({ kind, detail }) =>
     kind === 'occurrence-skipped' ? [detail] : [],
@@ -167,19 +172,23 @@ describe('down for five periods', () => {
 });
 
 describe('an occurrence that is due while the run before is open', () => {
-  /** Within the time that a send may take: one that were given up would end the run before its time. */
-  const OFTEN: RecurrenceInput = { cron: '*/5 * * * *' };
-  const next = (clock: TestClock): Date => toHour(clock, 1, 300_000);
-  const held = () => timed(undefined, LONG_HELD);
-
-  it('is left out, and said so', async () => {
-    const { rig, clock } = await held();
+  /** Five minutes apart: sends that are held for an hour of the moved clock would be given up. */
+  const TWICE: RecurrenceInput = { cron: '0,5 * * * *' };
+  const busy = async (rule = TWICE) => {
+    const { rig, clock } = await timed(undefined, LONG_HELD);
+    toHour(clock, 1);
+    clock.advance(10 * 60_000);
     const skipped = rig.signals('occurrence:skipped');
     const gate = rig.provider.hold();
-    const { id } = await create(rig, OFTEN);
-    next(clock);
+    const { id } = await create(rig, rule);
+    const first = toHour(clock, 1);
     await rig.provider.calls.count(3);
-    const second = next(clock);
+    clock.advance(5 * 60_000);
+    return { rig, clock, id, gate, skipped, second: new Date(first.getTime() + 5 * 60_000) };
+  };
+
+  it('is left out, and said so', async () => {
+    const { rig, id, gate, skipped, second } = await busy();
     expect(await skipped.next()).toMatchObject({ reason: 'overlap', first: second, count: 1 });
     gate.open();
     await untilIdle(rig, id);
@@ -188,18 +197,28 @@ describe('an occurrence that is due while the run before is open', () => {
   });
 
   it('or waits for its turn, where the rule says so', async () => {
-    const { rig, clock } = await held();
-    const gate = rig.provider.hold();
-    const { id } = await create(rig, { ...OFTEN, overlap: 'queue' });
-    next(clock);
-    await rig.provider.calls.count(3);
-    next(clock);
+    const { rig, id, gate } = await busy({ ...TWICE, overlap: 'queue' });
     await expect.poll(async () => (await occurrences()).length, PATIENCE).toBe(2);
     expect(rig.provider.calls.all).toHaveLength(3); // the second run waits
     gate.open();
     await untilIdle(rig, id);
     expect(rig.provider.calls.all).toHaveLength(6);
     expect(await leftOut(rig, id)).toEqual([]);
+  });
+
+  it('waits only where no other waits yet: a further one is left out, and said so', async () => {
+    const { rig, clock, id, gate, skipped, second } = await busy({
+      cron: '0,5,8 * * * *',
+      overlap: 'queue',
+    });
+    await expect.poll(async () => (await occurrences()).length, PATIENCE).toBe(2);
+    clock.advance(3 * 60_000);
+    const third = new Date(second.getTime() + 3 * 60_000);
+    expect(await skipped.next()).toMatchObject({ reason: 'overlap', first: third, last: third, count: 1 });
+    gate.open();
+    await untilIdle(rig, id);
+    expect(await occurrences()).toHaveLength(2);
+    expect(await leftOut(rig, id)).toMatchObject([{ reason: 'overlap', first: third, last: third }]);
   });
 });
 
@@ -261,7 +280,10 @@ it('pauses itself when a run reached nobody', async () => {
   const { id } = await create(rig, HOURLY, { pauseOnFailure: true });
   const paused = rig.signals('campaign:paused');
   toHour(clock, 1);
-  expect((await paused.next()).reason).toMatchObject({ code: 'run_failed', detail: 'a run reached nobody' });
+  expect((await paused.next()).reason).toMatchObject({
+    code: 'run_failed',
+    detail: 'a run reached nobody: 3 failed',
+  });
   await untilIdle(rig, id, 'paused');
 });
 
@@ -371,6 +393,8 @@ describe('a person', () => {
     const begun = rig.provider.calls.all.length;
     gate.open();
     await untilIdle(rig, id, 'cancelled');
+    expect(await campaignsOf(db).findOne()).toMatchObject({ nextRunAt: null, nextOccurrence: null });
+    await expect(rig.scheduler.campaigns.runNow(id)).rejects.toThrow(/^Cannot run now the campaign/);
     toHour(clock, 1);
     expect(await rig.scheduler.recover()).toMatchObject({ recoveredCount: 0 });
     expect((await runsOf(db).find().toArray()).map(({ status }) => status)).toEqual([
@@ -435,6 +459,36 @@ describe('recovery', () => {
     await second.rig.provider.calls.count(3);
     await untilIdle(second.rig, id);
     expect(await occurrences()).toEqual([occurrence]);
+    expect(await begun(second.rig, id)).toMatchObject([
+      { runId: `${id}:${occurrence}`, detail: { occurrence } },
+    ]);
+  });
+
+  it('two workers that find such a run tell of it once', async () => {
+    const rigs = [await startRig(uri), await startRig(uri)] as const;
+    const started = rigs.map((rig) => rig.signals('campaign:started'));
+    const { id } = await create(rigs[0], { daily: { at: '00:00' } });
+    const run = { runId: `${id}:lost`, occurrence: 'lost' };
+    await campaignsOf(db).updateOne({}, { $set: { status: 'processing' }, $push: { openRuns: run } });
+    await untilIdle(rigs[0], id);
+    expect(await occurrences()).toEqual(['lost']);
+    expect(await begun(rigs[0], id)).toHaveLength(1);
+    expect(started.flatMap(({ all }) => all)).toMatchObject([{ run: { id: run.runId } }]);
+  });
+
+  it('a worker that died after it told the journal of a run leaves the run, but no second entry', async () => {
+    const rig = await startRig(uri);
+    const started = rig.signals('campaign:started');
+    const { id } = await create(rig, { daily: { at: '00:00' } });
+    const run = { runId: `${id}:lost`, occurrence: 'lost' };
+    const store = await testStore(uri);
+    onTestFinished(() => store.close());
+    const dead = createJournal(store, 'dead', lineLogger(), () => new Date());
+    await dead.writeOnce(`${run.runId}:opened`, { campaignId: id, runId: run.runId, kind: 'run-opened' });
+    await campaignsOf(db).updateOne({}, { $set: { status: 'processing' }, $push: { openRuns: run } });
+    await untilIdle(rig, id);
+    expect(await begun(rig, id)).toMatchObject([{ workerId: 'dead' }]);
+    expect(started.all).toHaveLength(1);
   });
 
   it('adopts a rule that another program wrote', async () => {

@@ -92,6 +92,12 @@ describe('before it begins', () => {
     await expect(rig.scheduler.why('x')).rejects.toMatchObject({ code: 'not_found' });
     await stopRig(rig);
     await expect(rig.scheduler.why('0'.repeat(24))).rejects.toMatchObject({ code: 'stopped' });
+    const { campaigns } = rig.scheduler;
+    const stopped = { code: 'stopped' };
+    await expect(campaigns.list()).rejects.toMatchObject(stopped);
+    await expect(campaigns.find('0'.repeat(24))).rejects.toMatchObject(stopped);
+    await expect(campaigns.pause('0'.repeat(24))).rejects.toMatchObject(stopped);
+    await expect(rig.create()).rejects.toMatchObject(stopped);
   });
 });
 

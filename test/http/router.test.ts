@@ -240,7 +240,8 @@ describe('bodies that are refused', () => {
     ['plain text', { body: '{}' }, 415, 'unsupported_media_type'],
     ['no type', { body: new Blob(['{}']) }, 415, 'unsupported_media_type'],
     ['broken JSON', { headers: { 'content-type': 'application/json' }, body: '{' }, 400, 'invalid_json'],
-    ['not an object', { headers: { 'content-type': 'application/json' }, body: '7' }, 400, 'invalid_json'],
+    ['not an object', { headers: { 'content-type': 'application/json' }, body: '7' }, 400, 'invalid_options'],
+    ['nothing', { headers: { 'content-type': 'application/json' }, body: 'null' }, 400, 'invalid_options'],
     [
       'too large',
       { headers: { 'content-type': 'application/json' }, body: JSON.stringify('x'.repeat(102_400)) },
