@@ -93,9 +93,13 @@ export function cpuOf(pid: number): number {
   return (Number(fields[11]) + Number(fields[12])) * 10;
 }
 
+/** Builds the package. Before anything else: it blocks this process for seconds. */
+export function buildPackage(): void {
+  execFileSync('npm', ['run', 'build'], { stdio: ['ignore', 'ignore', 'inherit'] });
+}
+
 /** Starts a worker of the built package (see `built-worker.mjs`) and waits until it runs. */
 export async function builtWorker(): Promise<ChildProcess> {
-  execFileSync('npm', ['run', 'build'], { stdio: ['ignore', 'ignore', 'inherit'] });
   const child = fork(fileURLToPath(new URL('built-worker.mjs', import.meta.url)), [], { execArgv: [] });
   await once(child, 'message');
   return child;

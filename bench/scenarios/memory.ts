@@ -1,7 +1,9 @@
 /** Resident memory of a worker that sends to more and more people: each size in a process of its own. */
 import { once } from 'node:events';
-import { builtWorker, nullMessenger, people, start } from '../harness.ts';
+import { buildPackage, builtWorker, nullMessenger, people, start } from '../harness.ts';
 import { figure, thousands } from '../report.ts';
+
+buildPackage();
 
 // The audience is frozen by another process, so that only sending counts.
 const author = await start({ messengers: { null: nullMessenger }, worker: false });

@@ -1,9 +1,10 @@
 /** What it costs to wait: an idle worker beside 10,000 scheduled campaigns, and the keys that a claim examines. */
 import { once } from 'node:events';
 import { ObjectId } from 'mongodb';
-import { builtWorker, connect, cpuOf, nullMessenger, people, start } from '../harness.ts';
+import { buildPackage, builtWorker, connect, cpuOf, nullMessenger, people, start } from '../harness.ts';
 import { figure, thousands } from '../report.ts';
 
+buildPackage();
 const author = await start({ messengers: { null: nullMessenger }, worker: false });
 const client = await connect();
 const db = client.db();
