@@ -21,7 +21,7 @@ export type FirstWallTime = (wallMs: number) => number | null;
 
 const DAY_MS = 86_400_000;
 /** Offsets are looked at this often. No zone has changed twice within 6.9 days since 1970. */
-const PROBE_MS = 3 * DAY_MS;
+const PROBE_MS = 6 * DAY_MS;
 /** No zone has ever been further ahead of UTC. */
 const MAX_AHEAD_MS = 16 * 3_600_000;
 const MAX_CACHED_YEARS = 20_000;

@@ -82,7 +82,7 @@ export async function endRun(
     othersOpen: campaign.openRuns.some((open) => open.runId !== run._id),
     isRecurring: campaign.schedule.recurrence !== undefined,
     hasNext: campaign.nextRunAt !== null,
-    pauseOnFailure: campaign.pauseOnFailure === true,
+    pauseOnFailure: campaign.pauseOnFailure === true && !wasCompleted(run),
     report,
   });
   const statusReason: StatusReason | undefined =
@@ -99,6 +99,12 @@ export async function endRun(
   await options.onClosed(campaign);
   await announceEnd(options, campaign, run, report, then);
   return 'ended';
+}
+
+/** Its books were closed before: it is only open because of a person's order, and that makes nothing go out. */
+function wasCompleted({ status, orders }: RunDoc): boolean {
+  const order = orders.at(-1);
+  return status === 'finished' && order !== undefined && !orderSends(order);
 }
 
 /** A failed run stays open until the journal has it, so that no crash makes its reason vanish. */
@@ -151,7 +157,7 @@ async function announceEnd(
   if (campaign.status !== 'processing' || report === undefined) return;
   const recurring = campaign.schedule.recurrence !== undefined;
   if (recurring) logger.info({ campaign: run.name, occurrence: run.occurrence, ...books }, 'run completed');
-  events.emit('run:completed', { ...about, report });
+  if (!wasCompleted(run)) events.emit('run:completed', { ...about, report });
   if (then.status !== 'completed') return;
   logger.info({ campaign: run.name, ...(recurring ? {} : books) }, 'campaign completed');
   events.emit('campaign:completed', { ...about, report });

@@ -221,3 +221,27 @@ describe('an occurrence that falls due while an order acts on a run that has end
     expect(await ordered('resend')).toEqual({ runs: 1, leftOut: true });
   });
 });
+
+it('an order that sends nothing does not complete its run once more', async () => {
+  const rig = await startRig(uri);
+  const completed = rig.signals('run:completed');
+  rig.provider.plan(({ recipient }) => {
+    if (recipient.id === audience[0]?.id) throw new DeliveryError('unknown', 'silence');
+    return undefined;
+  });
+  const { id } = await rig.create({ audience, recurrence: HOURLY });
+  await rig.scheduler.campaigns.runNow(id);
+  const { run } = await completed.next();
+  rig.provider.plan(() => undefined);
+  const gate = rig.provider.hold();
+  await rig.scheduler.campaigns.runNow(id);
+  await rig.provider.calls.count(2 + audience.length);
+  await rig.scheduler.campaigns.resolveUnknown(id, { as: 'failed', occurrence: run.occurrence });
+  const open = { 'openRuns.occurrence': run.occurrence };
+  const resolved = { _id: run.id, 'report.failed': 1 };
+  await expect.poll(() => runsOf(db).countDocuments(resolved), PATIENCE).toBe(1);
+  await expect.poll(() => campaignsOf(db).countDocuments(open), PATIENCE).toBe(0);
+  gate.open();
+  expect(await completed.next()).toMatchObject({ report: { sent: audience.length } });
+  expect(completed.all).toHaveLength(2);
+});
