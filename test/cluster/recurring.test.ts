@@ -51,6 +51,9 @@ it(
     await expect
       .poll(() => campaignsOf(db).countDocuments({ 'openRuns.0': { $exists: true } }), PATIENCE)
       .toBe(0);
+    // What the last victim had locked moves on when its lock has expired.
+    const locked = { lockedAt: { $ne: null } };
+    await expect.poll(() => db.collection('agendaJobs').countDocuments(locked), PATIENCE).toBe(0);
 
     const runs = await runsOf(db).find(ofCampaign).sort({ nominalAt: 1 }).toArray();
     const seconds = runs.map((run) => (run.nominalAt?.getTime() ?? 0) / 1000);
