@@ -2,10 +2,11 @@
 import type { EventBus } from '../events.ts';
 import type { Logger } from '../logger.ts';
 import { openBulkRun } from '../store/campaign-transitions.ts';
-import { type CampaignDoc, type OpenRunRef, runIdOf } from '../store/documents.ts';
+import { type CampaignDoc, type OpenRunRef, type RunDoc, runIdOf } from '../store/documents.ts';
 import type { Journal } from '../store/journal.ts';
 import { insertRun, newRun } from '../store/runs.ts';
 import type { Store } from '../store/store.ts';
+import { adoptList } from './adopt-audience.ts';
 
 /** The occurrence of a campaign that runs once. */
 export const ONCE = 'once';
@@ -62,4 +63,22 @@ export async function insertOpenRun(
     run: { id, occurrence },
     ...late,
   });
+  await prepare({ store, logger }, campaign, run);
+}
+
+/** A list of so many pages takes a moment; a larger one waits for whoever looks next at open runs. */
+const PAGES_AT_ONCE = 100;
+
+/** The run gets its audience at once, where that is a list. Whoever looks at open runs makes up for what fails here. */
+async function prepare(
+  { store, logger }: Pick<OpenRunOptions, 'store' | 'logger'>,
+  { openRuns, name }: CampaignDoc,
+  run: RunDoc,
+): Promise<void> {
+  if (openRuns.length > 0 && openRuns[0]?.runId !== run._id) return; // its turn comes later
+  try {
+    await adoptList(store, run, PAGES_AT_ONCE);
+  } catch (error) {
+    logger.warn({ error, campaign: name }, 'a run could not be given its audience yet; trying again');
+  }
 }

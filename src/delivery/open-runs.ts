@@ -21,7 +21,9 @@ import { hoursOf, type RunHours } from './send-hours.ts';
 import { ZonesToTry } from './zones-to-try.ts';
 
 const INSPECT_AT_ONCE = 500;
+const NEVER = Number.NEGATIVE_INFINITY;
 const STEPS_AT_ONCE = 8;
+const FREEZING_PER_LOOK = 200;
 const LOOK_FOR_RETRIES_MS = 1000;
 /** The pages of a campaign that is paused, or outside its window, change only by what its last holders still wrote. */
 const INSPECT_RESTING_MS = 10_000;
@@ -42,6 +44,8 @@ export interface OpenRun {
   readonly hints: Record<ClaimKind, boolean>;
   readonly zonesToTry: ZonesToTry;
   lastServed: number;
+  /** When it was last helped to an audience, monotonic. */
+  advancedAt: number;
   /** When its pages were last looked at, monotonic. */
   inspectedAt: number;
 }
@@ -76,20 +80,26 @@ export function hasHint({ step, hints }: OpenRun): boolean {
 export class OpenRuns {
   readonly entries = new Map<string, OpenRun>();
   readonly #options: OpenRunsOptions;
-  #retriesLookedForAt = Number.NEGATIVE_INFINITY;
+  #retriesLookedForAt = NEVER;
 
   constructor(options: OpenRunsOptions) {
     this.#options = options;
   }
 
-  /** One complete look. Throws where the campaigns themselves cannot be read. `onKnown`: there may be pages to claim. */
-  async look(onKnown: () => void): Promise<void> {
+  /**
+   * One complete look. Throws where the campaigns themselves cannot be read. `onKnown`: there may be pages to claim. True:
+   * more runs wait for an audience than this look has helped.
+   */
+  async look(onKnown: () => void): Promise<boolean> {
     this.#sync(await openCampaigns(this.#options.env.store));
     await this.#readStale();
     onKnown();
     if (await this.#takeSteps()) await this.#readStale();
     onKnown();
     await Promise.all([this.#inspect(), this.#lookForRetries()]);
+    return [...this.entries.values()].some(
+      ({ step, advancedAt }) => step === 'freeze' && advancedAt === NEVER,
+    );
   }
 
   #sync(campaigns: readonly OpenCampaign[]): void {
@@ -104,7 +114,7 @@ export class OpenRuns {
         else {
           if (known.campaign.rev !== campaign.rev || known.campaign.status !== campaign.status) {
             known.stale = true;
-            known.inspectedAt = Number.NEGATIVE_INFINITY;
+            known.inspectedAt = NEVER;
           }
           known.campaign = campaign;
         }
@@ -121,9 +131,8 @@ export class OpenRuns {
     const { store } = this.#options.env;
     const entries = [...this.entries.values()];
     const unread = entries.filter((entry) => entry.run === undefined);
-    const stale = entries.filter(
-      ({ run, stale }) => run !== undefined && (stale || run.status === 'freezing'),
-    );
+    for (const entry of this.#freezingInTurn(entries)) entry.stale = true;
+    const stale = entries.filter(({ run, stale }) => run !== undefined && stale);
     const [whole, heads] = await Promise.all([
       readRuns(
         store,
@@ -146,6 +155,14 @@ export class OpenRuns {
       entry.step = this.#stepOf(entry);
       if (entry.step !== 'send') for (const hold of entry.holds) hold.letGo('pause');
     }
+  }
+
+  /** Runs without an audience may have got it from anybody. Where there are many, some at a time, so that a look is short. */
+  #freezingInTurn(entries: readonly OpenRun[]): OpenRun[] {
+    return entries
+      .filter(({ run }) => run?.status === 'freezing')
+      .sort((a, b) => a.advancedAt - b.advancedAt)
+      .slice(0, FREEZING_PER_LOOK);
   }
 
   #update(entry: OpenRun, run: RunDoc): void {
@@ -176,11 +193,17 @@ export class OpenRuns {
   /** Takes the steps that are single writes. True: runs have to be read again. */
   async #takeSteps(): Promise<boolean> {
     const { steps, freezer, env } = this.#options;
-    const freezing: RunDoc[] = [];
+    const now = env.clock.monotonic();
     let changed = false;
+    const freezing: RunDoc[] = [];
+    for (const entry of this.#freezingInTurn([...this.entries.values()])) {
+      entry.advancedAt = now;
+      if (entry.step !== 'freeze' || entry.run === undefined) continue;
+      freezing.push(entry.run);
+      if ('audienceId' in entry.run.audience) changed = entry.stale = true;
+    }
     await inParallel(this.entries.values(), STEPS_AT_ONCE, async (entry) => {
-      const { step, run, campaign, ref } = entry;
-      if (step === 'freeze' && run !== undefined) freezing.push(run);
+      const { step, campaign, ref } = entry;
       if (step !== 'insert-run' && step !== 'copy-order' && step !== 'cancel-freezing') return;
       await this.#alone(entry, async () => {
         if (step === 'insert-run') await insertMissingRun(steps, campaign, ref);
@@ -270,7 +293,7 @@ export class OpenRuns {
     else if (answer === 'orders-behind') entry.hints.behind = true;
     else {
       entry.stale = true;
-      entry.inspectedAt = Number.NEGATIVE_INFINITY;
+      entry.inspectedAt = NEVER;
     }
   }
 }
@@ -295,7 +318,8 @@ function newOpenRun(campaign: OpenCampaign, ref: OpenRunRef, clock: Clock): Open
     claiming: 0,
     hints: { due: false, behind: false, pending: true },
     zonesToTry: new ZonesToTry(clock),
-    lastServed: Number.NEGATIVE_INFINITY,
-    inspectedAt: Number.NEGATIVE_INFINITY,
+    lastServed: NEVER,
+    advancedAt: NEVER,
+    inspectedAt: NEVER,
   };
 }

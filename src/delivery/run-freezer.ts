@@ -9,31 +9,24 @@ import type { AudienceSource } from '../config.ts';
 import { freezeRetryMs, MAX_FREEZE_ATTEMPTS } from '../core/freezing.ts';
 import { Watch } from '../core/liveness.ts';
 import { describeError } from '../core/retry.ts';
-import { zoneOf } from '../core/send-window.ts';
-import { RECIPIENT_ZONE } from '../core/send-window-check.ts';
 import { inParallel } from '../in-parallel.ts';
 import type { Logger } from '../logger.ts';
 import {
-  audienceZones,
   beginAudience,
   declareDead,
   endAudience,
   type FreezingAttempts,
   freezingAttempts,
-  readAudience,
 } from '../store/audiences.ts';
-import type { AudienceDoc, RunDoc } from '../store/documents.ts';
-import { insertLedgerPages } from '../store/ledger-pages.ts';
-import { adoptAudience } from '../store/runs.ts';
+import type { RunDoc } from '../store/documents.ts';
 import type { Store } from '../store/store.ts';
+import { adopt, adoptList } from './adopt-audience.ts';
 import { keepLease } from './audience-lease.ts';
 import { type Frozen, freezeRows } from './freeze-audience.ts';
 
 const AT_ONCE = 2;
 /** Lists only have to be adopted: a few short writes each. */
 const LISTS_AT_ONCE = 16;
-/** More wait for the next look, so that one look stays short. */
-const LISTS_PER_LOOK = 200;
 
 export interface RunFreezerOptions {
   readonly store: Store;
@@ -77,11 +70,9 @@ export class RunFreezer {
     if (this.#stopping) return;
     const { store, clock, sources } = this.#options;
     const lists = runs.filter((run) => 'audienceId' in run.audience);
-    const known = new Map<string, Promise<AudienceDoc | null>>(); // many runs may share a list
-    await inParallel(lists.slice(0, LISTS_PER_LOOK), LISTS_AT_ONCE, async (run) => {
-      if (!this.#stopping) await this.#alone(run, () => this.#adoptList(run, known));
+    await inParallel(lists, LISTS_AT_ONCE, async (run) => {
+      if (!this.#stopping) await this.#alone(run, () => this.#adoptList(run));
     });
-    if (lists.length > LISTS_PER_LOOK) this.#options.onChange();
 
     const own = runs.filter((run) => 'source' in run.audience && Object.hasOwn(sources, run.audience.source));
     const askedAt = clock.monotonic();
@@ -137,41 +128,9 @@ export class RunFreezer {
     }
   }
 
-  async #adoptList(run: RunDoc, known: Map<string, Promise<AudienceDoc | null>>): Promise<void> {
-    if (!('audienceId' in run.audience)) return;
-    const { audienceId } = run.audience;
-    const reading = known.get(audienceId) ?? readAudience(this.#options.store, audienceId);
-    known.set(audienceId, reading);
-    const audience = await reading;
-    if (audience?.state === 'ready') return this.#adopt(run, audience);
+  async #adoptList(run: RunDoc): Promise<void> {
+    if (await adoptList(this.#options.store, run)) return;
     await this.#options.onFailed(run, 'the frozen audience of this campaign is gone');
-  }
-
-  async #adopt(
-    run: RunDoc,
-    audience: Pick<AudienceDoc, '_id' | 'pages' | 'total' | 'duplicates' | 'rejected'>,
-  ): Promise<void> {
-    const { store, onChange } = this.#options;
-    const zoneOfPage = await this.#zones(run, audience._id);
-    await insertLedgerPages(store, run._id, audience.pages, zoneOfPage);
-    const { pages, total, duplicates } = audience;
-    await adoptAudience(store, run._id, {
-      audienceId: audience._id,
-      pages,
-      total,
-      duplicates,
-      rejected: audience.rejected.count,
-      ...(zoneOfPage === undefined ? {} : { zones: zonesOf(audience.pages, zoneOfPage) }),
-    });
-    onChange();
-  }
-
-  /** Whose hours hold for each page, where that differs. Zones that this runtime does not know count as none. */
-  async #zones(run: RunDoc, audienceId: string): Promise<((n: number) => string) | undefined> {
-    const { window } = run.limits;
-    if (window?.timezone !== RECIPIENT_ZONE) return undefined;
-    const own = await audienceZones(this.#options.store, audienceId);
-    return (n) => zoneOf(window, own.get(n));
   }
 
   async #advanceSource(
@@ -179,11 +138,12 @@ export class RunFreezer {
     attempts: FreezingAttempts | undefined,
     dead: ReadonlySet<string>,
   ): Promise<void> {
-    const { store, serverNow } = this.#options;
+    const { store, serverNow, onChange } = this.#options;
     const { latest, number = 0, failed = [] } = attempts ?? {};
     switch (latest?.state) {
       case 'ready': // frozen, and the worker died before the run adopted it
-        return this.#adopt(run, latest);
+        await adopt(store, run, latest);
+        return onChange();
       case 'freezing':
         if (dead.has(latest._id)) await declareDead(store, latest, 'the worker that read the source died');
         return;
@@ -252,7 +212,7 @@ export class RunFreezer {
         'audience frozen',
       );
       await this.#options.onFrozen(run, frozen);
-      await this.#adopt(run, { _id: audienceId, ...frozen });
+      await adopt(store, run, { _id: audienceId, ...frozen });
     } catch (error) {
       const { reason: message } = describeError(error);
       logger.warn({ campaign: run.name, source, error: message }, 'freezing the audience failed');
@@ -266,10 +226,6 @@ export class RunFreezer {
       stopRenewing();
     }
   }
-}
-
-function zonesOf(pages: number, zoneOfPage: (n: number) => string): string[] {
-  return [...new Set(Array.from({ length: pages }, (_, n) => zoneOfPage(n)))].sort();
 }
 
 function assertIterable(
