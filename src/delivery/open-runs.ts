@@ -40,6 +40,8 @@ export interface OpenRun {
   hours: RunHours | undefined;
   readonly holds: Set<PageHold>;
   claiming: number;
+  /** Pages that were done here. When these are all, no claim has to find out that none is left. */
+  pagesDone: number;
   /** Where a page may be found. Cleared by a claim that finds none, set by looking. */
   readonly hints: Record<ClaimKind, boolean>;
   readonly zonesToTry: ZonesToTry;
@@ -316,6 +318,7 @@ function newOpenRun(campaign: OpenCampaign, ref: OpenRunRef, clock: Clock): Open
     hours: undefined,
     holds: new Set(),
     claiming: 0,
+    pagesDone: 0,
     hints: { due: false, behind: false, pending: true },
     zonesToTry: new ZonesToTry(clock),
     lastServed: NEVER,

@@ -291,6 +291,10 @@ export class RunSharing {
         void held.rate?.giveBack();
       }
       if (end === 'pending' && entry !== undefined) entry.hints.pending = true;
+      if (end === 'done' && entry !== undefined) {
+        entry.pagesDone += 1;
+        if (entry.pagesDone >= (run.pages ?? 0)) entry.hints.pending = false;
+      }
       if (end === 'parked') void this.#options.onParked(held.doc, page.n);
       if (entry !== undefined && entry.holds.size === 0 && !hasHint(entry)) this.nudge();
       this.#fillSoon();
