@@ -23,7 +23,7 @@ import { ZonesToTry } from './zones-to-try.ts';
 const INSPECT_AT_ONCE = 500;
 const NEVER = Number.NEGATIVE_INFINITY;
 const STEPS_AT_ONCE = 8;
-const FREEZING_PER_LOOK = 200;
+const LISTS_PER_LOOK = 200;
 const LOOK_FOR_RETRIES_MS = 1000;
 /** The pages of a campaign that is paused, or outside its window, change only by what its last holders still wrote. */
 const INSPECT_RESTING_MS = 10_000;
@@ -133,7 +133,7 @@ export class OpenRuns {
     const { store } = this.#options.env;
     const entries = [...this.entries.values()];
     const unread = entries.filter((entry) => entry.run === undefined);
-    for (const entry of this.#freezingInTurn(entries)) entry.stale = true;
+    for (const entry of this.#freezingInTurn()) entry.stale = true;
     const stale = entries.filter(({ run, stale }) => run !== undefined && stale);
     const [whole, heads] = await Promise.all([
       readRuns(
@@ -159,12 +159,17 @@ export class OpenRuns {
     }
   }
 
-  /** Runs without an audience may have got it from anybody. Where there are many, some at a time, so that a look is short. */
-  #freezingInTurn(entries: readonly OpenRun[]): OpenRun[] {
-    return entries
-      .filter(({ run }) => run?.status === 'freezing')
-      .sort((a, b) => a.advancedAt - b.advancedAt)
-      .slice(0, FREEZING_PER_LOOK);
+  /**
+   * Runs whose turn it is to get an audience; they may have got it from anybody. Sources are watched at every look. Of
+   * lists, which need a few writes each, some are helped at a time, so that a look stays short.
+   */
+  #freezingInTurn(): OpenRun[] {
+    const freezing = [...this.entries.values()].filter(
+      ({ run, step }) => run?.status === 'freezing' && step === 'freeze',
+    );
+    const isList = ({ run }: OpenRun): boolean => run !== undefined && 'audienceId' in run.audience;
+    const lists = freezing.filter(isList).sort((a, b) => a.advancedAt - b.advancedAt);
+    return [...lists.slice(0, LISTS_PER_LOOK), ...freezing.filter((entry) => !isList(entry))];
   }
 
   #update(entry: OpenRun, run: RunDoc): void {
@@ -174,7 +179,10 @@ export class OpenRuns {
       entry.hints.pending = true;
       entry.hours = hoursOf(run); // its zones are known since it has an audience
     }
-    if (before?.orderNo !== run.orderNo && run.orderNo > 0) entry.hints.behind = true;
+    if (before?.orderNo !== run.orderNo && run.orderNo > 0) {
+      entry.hints.behind = true;
+      entry.pagesDone = 0; // the order may open them again
+    }
     if (entry.held !== undefined) {
       entry.held.doc = run;
       for (const hold of entry.holds) hold.kick();
@@ -198,9 +206,9 @@ export class OpenRuns {
     const now = env.clock.monotonic();
     let changed = false;
     const freezing: RunDoc[] = [];
-    for (const entry of this.#freezingInTurn([...this.entries.values()])) {
+    for (const entry of this.#freezingInTurn()) {
+      if (entry.run === undefined) continue;
       entry.advancedAt = now;
-      if (entry.step !== 'freeze' || entry.run === undefined) continue;
       freezing.push(entry.run);
       if ('audienceId' in entry.run.audience) changed = entry.stale = true;
     }
@@ -295,7 +303,7 @@ export class OpenRuns {
     else if (answer === 'orders-behind') entry.hints.behind = true;
     else {
       entry.stale = true;
-      entry.inspectedAt = NEVER;
+      if (entry.campaign.status !== 'paused') entry.inspectedAt = NEVER; // a pause is waited for
     }
   }
 }

@@ -180,7 +180,10 @@ export class PageHold {
     if (this.#settling.due) await this.#settle();
     this.#followOrders();
     if (this.#letGo !== undefined || this.#next?.mustWithdraw === true) this.#withdrawReady();
-    const end = await this.#env.inTurn(() => this.#write());
+    this.#pump(); // what is ready waits for no turn
+    const write = (): Promise<HoldEnd | undefined> => this.#write();
+    // A claim that is to be renewed waits for nobody: others' flushes may hang.
+    const end = await (this.#record.isRenewalDue ? write() : this.#env.inTurn(write));
     if (end === 'lost') return this.#afterLoss();
     if (end === undefined) this.#pump();
     return end;
@@ -249,6 +252,8 @@ export class PageHold {
   #pump(): void {
     const next = this.#next;
     if (next === undefined || this.#lost || this.#forced) return;
+    // What is ready is withdrawn by the next step, which may have to wait for its turn.
+    if (this.#letGo !== undefined || this.#record.orderNo < this.#run.doc.orderNo) return;
     while (next.ready > 0 && this.#record.trusted && this.#isOpen) {
       const index = next.start();
       if (index === undefined) return;

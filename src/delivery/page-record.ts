@@ -58,6 +58,9 @@ export class PageRecord {
   get trusted(): boolean {
     return this.#flusher.trusted;
   }
+  get isRenewalDue(): boolean {
+    return this.#flusher.renewalDue;
+  }
   /** How many recipients the next flush records. */
   get unrecorded(): number {
     return this.#unrecorded.size;

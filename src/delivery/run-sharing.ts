@@ -188,7 +188,7 @@ export class RunSharing {
     };
     // Going round thousands of campaigns takes a while; it must not be all that this worker does.
     if (this.#fillTookMs < QUICK_MS) setImmediate(fill);
-    else clock.schedule(this.#fillTookMs, fill);
+    else clock.schedule(Math.min(this.#fillTookMs, this.#options.pollMs), fill);
   }
 
   #fill(): void {
@@ -348,8 +348,8 @@ export class RunSharing {
   #tickSoon(): void {
     this.#cancelTick();
     this.#cancelTick = this.#options.env.clock.schedule(TICK_MS, () => {
-      if (this.#pages.size === 0) return;
       this.#tick();
+      if (this.#pages.size === 0) return;
       this.#tickSoon();
     });
   }

@@ -96,8 +96,11 @@ export async function endRun(
     now,
   );
   if (!closed) return 'not-yet';
-  await options.onClosed(campaign);
-  await announceEnd(options, campaign, run, report, then);
+  try {
+    await options.onClosed(campaign);
+  } finally {
+    await announceEnd(options, campaign, run, report, then); // nobody comes back to a run that was taken out
+  }
   return 'ended';
 }
 

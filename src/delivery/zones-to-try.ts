@@ -10,6 +10,7 @@ const REST_MS = 10_000;
 export class ZonesToTry {
   readonly #clock: Clock;
   readonly #emptySince = new Map<string, number>();
+  #rounds = 0;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -21,8 +22,12 @@ export class ZonesToTry {
     const maybe = open.filter(
       (zone) => now - (this.#emptySince.get(zone) ?? Number.NEGATIVE_INFINITY) > REST_MS,
     );
-    for (let first = 0; first < maybe.length; first += ZONES_PER_CLAIM) {
-      yield maybe.slice(first, first + ZONES_PER_CLAIM);
+    const groups = Array.from({ length: Math.ceil(maybe.length / ZONES_PER_CLAIM) }, (_, group) =>
+      maybe.slice(group * ZONES_PER_CLAIM, (group + 1) * ZONES_PER_CLAIM),
+    );
+    this.#rounds += 1; // each claim begins with other zones, or the first ones would come before all others
+    for (let index = 0; index < groups.length; index += 1) {
+      yield groups[(index + this.#rounds) % groups.length] ?? [];
     }
   }
 

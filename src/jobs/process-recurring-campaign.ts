@@ -46,13 +46,14 @@ export async function processRecurringCampaign(
       return null;
     }
     // Without an occurrence that is due nothing depends on it.
-    const isDue = campaign.nextRunAt !== null && campaign.nextRunAt <= serverNow();
+    const now = serverNow();
+    const isDue = campaign.nextRunAt !== null && campaign.nextRunAt <= now;
     const busyRuns = isDue ? await runsInTheWay(options, campaign) : campaign.openRuns.length;
     const plan = decideOccurrences({
       rule: recurrence,
       lastNominal: campaign.lastOccurrence ?? null,
       nextNominal: campaign.nextOccurrence ?? null,
-      now: serverNow(),
+      now,
       openRuns: busyRuns,
       queuedRuns: Math.max(0, busyRuns - 1),
       runsSoFar: campaign.runsOpened ?? 0,
