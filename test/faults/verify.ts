@@ -112,6 +112,11 @@ async function checkBooks(api: CampaignScheduler, round: RoundFacts, complain: C
 
 /** Nothing is left over: no claim, no page in between, no truth that nobody took in, no entry of a run. */
 async function checkPages(db: Db, runId: string, complain: Complain): Promise<void> {
+  // Cancelled while it was getting its audience: pages that were already laid belong to no audience, and nobody counts them.
+  const run = await db
+    .collection<{ _id: string; status: string; audienceId?: string }>('campaign_runs')
+    .findOne({ _id: runId });
+  if (run?.status === 'cancelled' && run.audienceId === undefined) return;
   const open = await db
     .collection('ledger_pages')
     .find({
