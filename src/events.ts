@@ -10,7 +10,7 @@
 import type { CampaignStatus } from './core/campaign-machine.ts';
 import type { SkipReason } from './core/misfire.ts';
 import type { Logger } from './logger.ts';
-import type { RunReport } from './store/documents.ts';
+import type { RunDoc, RunReport } from './store/documents.ts';
 
 export interface CampaignRef {
   readonly id: string;
@@ -21,6 +21,17 @@ export interface RunRef {
   readonly id: string;
   /** `once`, the nominal instant of a recurring campaign, or `manual:<id>`. */
   readonly occurrence: string;
+}
+
+/** What every event of a run says of it and its campaign. */
+export function aboutRun(run: Pick<RunDoc, '_id' | 'campaignId' | 'name' | 'occurrence'>): {
+  campaign: CampaignRef;
+  run: RunRef;
+} {
+  return {
+    campaign: { id: run.campaignId.toHexString(), name: run.name },
+    run: { id: run._id, occurrence: run.occurrence },
+  };
 }
 
 /** Why a status is, as kept with the campaign. */

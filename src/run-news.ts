@@ -3,7 +3,7 @@
  * Invariant: what is told is durable before; a loss of the audience is written under the guards of the store first, then
  * comes the log, the journal and the event.
  */
-import type { DeliveryEvent, EventBus } from './events.ts';
+import { aboutRun, type DeliveryEvent, type EventBus } from './events.ts';
 import type { Logger } from './logger.ts';
 import { failCampaign } from './store/campaign-transitions.ts';
 import { readCampaign } from './store/campaigns.ts';
@@ -28,16 +28,13 @@ const DELIVERY_EVENTS = [
   'delivery:retrying',
 ] as const;
 
-const campaignRef = (run: RunDoc) => ({ id: run.campaignId.toHexString(), name: run.name });
-const runRef = (run: RunDoc) => ({ id: run._id, occurrence: run.occurrence });
-
 export function wantsDeliveries(events: EventBus): boolean {
   return DELIVERY_EVENTS.some((name) => events.has(name));
 }
 
 export function tellDeliveries(events: EventBus, run: RunDoc, deliveries: readonly DeliveryEvent[]): void {
   for (const delivery of deliveries) {
-    events.emit(`delivery:${delivery.state}`, { campaign: campaignRef(run), run: runRef(run), delivery });
+    events.emit(`delivery:${delivery.state}`, { ...aboutRun(run), delivery });
   }
 }
 
@@ -61,7 +58,7 @@ export async function freezingFailed(options: RunNewsOptions, run: RunDoc, detai
   const about = { campaignId: run.campaignId, runId: run._id };
   logger.error({ campaign: run.name, detail }, 'campaign failed: its audience could not be frozen');
   await journal.write({ ...about, kind: 'failed', detail: { reason: detail } });
-  events.emit('campaign:failed', { campaign: campaignRef(run), run: runRef(run), reason });
+  events.emit('campaign:failed', { ...aboutRun(run), reason });
 }
 
 export async function tellParked(options: RunNewsOptions, run: RunDoc, page: number): Promise<void> {
@@ -73,5 +70,5 @@ export async function tellParked(options: RunNewsOptions, run: RunDoc, page: num
     kind: 'page-parked',
     detail: { page },
   });
-  events.emit('page:parked', { campaign: campaignRef(run), run: runRef(run), page, deaths: 3 });
+  events.emit('page:parked', { ...aboutRun(run), page, deaths: 3 });
 }

@@ -1,5 +1,5 @@
 /** Opening a run: the campaign first, then the run; any worker repeats the second step. */
-import type { EventBus } from '../events.ts';
+import { aboutRun, type EventBus } from '../events.ts';
 import type { Logger } from '../logger.ts';
 import { openBulkRun } from '../store/campaign-transitions.ts';
 import { type CampaignDoc, type OpenRunRef, type RunDoc, runIdOf } from '../store/documents.ts';
@@ -19,13 +19,11 @@ export interface OpenRunOptions {
   readonly logger: Logger;
 }
 
-/** False: somebody opened, paused or cancelled it meanwhile. */
-export async function openRun(options: OpenRunOptions, campaign: CampaignDoc): Promise<boolean> {
+/** Does nothing where somebody opened, paused or cancelled it meanwhile. */
+export async function openRun(options: OpenRunOptions, campaign: CampaignDoc): Promise<void> {
   const { store, serverNow } = options;
   const ref = { runId: runIdOf(campaign._id, ONCE), occurrence: ONCE };
-  if (!(await openBulkRun(store, campaign, ref, serverNow()))) return false;
-  await insertOpenRun(options, campaign, ref);
-  return true;
+  if (await openBulkRun(store, campaign, ref, serverNow())) await insertOpenRun(options, campaign, ref);
 }
 
 /**
@@ -55,14 +53,10 @@ export async function insertOpenRun(
     ...(Object.keys(detail).length === 0 ? {} : { detail }),
   });
   if (!(await insertRun(store, run))) return;
-  const campaignId = campaign._id.toHexString();
+  const about = aboutRun(run);
   const what = `${recurs ? 'run' : 'campaign'} started${run.lateMs === undefined ? '' : ' late'}`;
-  logger.info({ campaign: campaign.name, id: campaignId, ...detail }, what);
-  events.emit('campaign:started', {
-    campaign: { id: campaignId, name: campaign.name },
-    run: { id, occurrence },
-    ...late,
-  });
+  logger.info({ campaign: campaign.name, id: about.campaign.id, ...detail }, what);
+  events.emit('campaign:started', { ...about, ...late });
   await prepare({ store, logger }, campaign, run);
 }
 

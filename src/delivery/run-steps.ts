@@ -5,6 +5,7 @@
 import type { CampaignStatus } from '../core/campaign-machine.ts';
 import { orderSends } from '../core/orders.ts';
 import { decideEnd, statusAfter } from '../core/run-step.ts';
+import { aboutRun } from '../events.ts';
 import { closeRunOnCampaign } from '../store/campaign-transitions.ts';
 import { type OpenCampaign, readCampaign } from '../store/campaigns.ts';
 import type { OpenRunRef, RunDoc, RunReport, StatusReason } from '../store/documents.ts';
@@ -117,8 +118,7 @@ async function tellFailure({ journal, events }: RunStepsOptions, run: RunDoc): P
   const entry = { campaignId, runId: run._id, kind: 'run-failed', detail: { reason: failure } };
   if (!(await journal.writeOnce(`${run._id}:failed`, entry))) return;
   events.emit('run:failed', {
-    campaign: { id: campaignId.toHexString(), name: run.name },
-    run: { id: run._id, occurrence: run.occurrence },
+    ...aboutRun(run),
     reason: { code: 'freezing_failed', detail: failure, by: 'scheduler' },
   });
 }
@@ -147,10 +147,7 @@ async function announceEnd(
     kind: 'run-closed',
     detail: { status: then.status, ...books },
   });
-  const about = {
-    campaign: { id: campaignId, name: run.name },
-    run: { id: run._id, occurrence: run.occurrence },
-  };
+  const about = aboutRun(run);
   if (then.statusReason !== undefined) {
     const { detail } = then.statusReason;
     logger.error({ campaign: run.name, occurrence: run.occurrence }, `campaign paused itself: ${detail}`);

@@ -8,7 +8,7 @@ import { type Sighting, Watch } from '../core/liveness.ts';
 import { abandon, applyLateTruths } from '../core/settlement.ts';
 import { type HoldEnvironment, momentOf } from '../delivery/hold-environment.ts';
 import type { RunSharing } from '../delivery/run-sharing.ts';
-import type { EventBus } from '../events.ts';
+import { aboutRun, type EventBus } from '../events.ts';
 import { inParallel } from '../in-parallel.ts';
 import { readAudiencePage } from '../store/audiences.ts';
 import type { Claim, RunDoc } from '../store/documents.ts';
@@ -117,7 +117,6 @@ async function tell(
   old: Claim,
   unsettled: number,
 ): Promise<void> {
-  const campaign = { id: run.campaignId.toHexString(), name: run.name };
   env.logger.warn(
     { campaign: run.name, page, from: old.workerId, inFlight: unsettled },
     'took over a page from a lost worker',
@@ -129,8 +128,7 @@ async function tell(
     detail: { page, fromWorkerId: old.workerId, inFlight: unsettled },
   });
   events.emit('page:taken-over', {
-    campaign,
-    run: { id: run._id, occurrence: run.occurrence },
+    ...aboutRun(run),
     page,
     fromWorkerId: old.workerId,
     unsettled,
