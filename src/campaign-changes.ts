@@ -237,7 +237,8 @@ export class CampaignChanges {
 
 const MAX_WORDS = 500;
 
-function checkBy(by: unknown): void {
+/** @throws ValidationError `invalid_options`. */
+export function checkBy(by: unknown): asserts by is By {
   const problems: Problem[] = [];
   if (!isPlainObject(by)) problems.push({ path: 'by', message: expectation('by', 'an object', by) });
   else {

@@ -101,9 +101,6 @@ export class PageHold {
     if (!this.#isOpen) this.letGo('window');
   }
 
-  get runId(): string {
-    return this.#run.doc._id;
-  }
   /** Recipients that wait for an intent. */
   get queued(): number {
     return this.#letGo === undefined ? (this.#next?.waiting ?? 0) : 0;

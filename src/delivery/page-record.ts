@@ -50,8 +50,7 @@ export class PageRecord {
     this.deaths = document.deaths;
     this.#flusher = new PageFlusher(env, document._id, document.claim, claimedAt);
     this.#onDurable = onDurable;
-    this.#takeIn(document.late ?? []);
-    this.#seenLate.push(...(document.late ?? []));
+    this.#takeInStanding(document.late ?? []);
   }
 
   /** May a send start now? */
@@ -108,9 +107,14 @@ export class PageRecord {
     const keyOf = ({ token, recipient, attempt }: LateTruth): string => `${token} ${recipient} ${attempt}`;
     const seen = new Set(this.#seenLate.map(keyOf));
     const news = (found?.late ?? []).filter((truth) => !seen.has(keyOf(truth)));
-    this.#takeIn(news);
-    this.#seenLate.push(...news);
+    this.#takeInStanding(news);
     return true;
+  }
+
+  /** They stand in the document, and are removed from it after the flush that contains them. */
+  #takeInStanding(truths: readonly LateTruth[]): void {
+    this.#takeIn(truths);
+    this.#seenLate.push(...truths);
   }
 
   #takeIn(truths: readonly LateTruth[]): void {

@@ -5,6 +5,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { orAtDeadline } from '../deadline.ts';
+import { aboutRun } from '../events.ts';
 import type { Messenger } from '../messengers/messenger.ts';
 import { readAudiencePage } from '../store/audiences.ts';
 import type { Claim, LedgerPageDoc, RunDoc } from '../store/documents.ts';
@@ -13,7 +14,7 @@ import { HeldPages } from './held-pages.ts';
 import { type HeldRun, type HoldEnvironment, type Moment, momentOf } from './hold-environment.ts';
 import { MessengerLine, WINDOW_FACTOR } from './messenger-line.ts';
 import { hasHint, type OpenRun, OpenRuns, sizeNow } from './open-runs.ts';
-import { PageHold } from './page-hold.ts';
+import { type HoldEnd, PageHold } from './page-hold.ts';
 import { RateGates } from './rate-gates.ts';
 import type { RunFreezer } from './run-freezer.ts';
 import type { RunStepsOptions } from './run-steps.ts';
@@ -135,21 +136,19 @@ export class RunSharing {
 
   async #look(): Promise<void> {
     const { env } = this.#options;
-    while (this.#lookAgain && !this.#stopping) {
-      this.#lookAgain = false;
-      const from = env.clock.monotonic();
-      try {
-        if (await this.#open.look(() => this.#fillSoon())) this.#lookAgain = true;
-        this.#failing = false;
-        this.#fillSoon();
-      } catch (error) {
-        if (!this.#failing) env.logger.warn({ error }, 'open campaigns could not be read; trying again');
-        this.#failing = true;
-      }
-      // With many campaigns there is always one that asks for a look: half the time is left for the work itself.
-      const tookMs = env.clock.monotonic() - from;
-      if (tookMs > QUICK_MS) await this.#rest(tookMs);
+    const from = env.clock.monotonic();
+    this.#lookAgain = false;
+    try {
+      if (await this.#open.look(() => this.#fillSoon())) this.#lookAgain = true;
+      this.#failing = false;
+      this.#fillSoon();
+    } catch (error) {
+      if (!this.#failing) env.logger.warn({ error }, 'open campaigns could not be read; trying again');
+      this.#failing = true;
     }
+    // With many campaigns there is always one that asks for a look: half the time is left for the work itself.
+    const tookMs = env.clock.monotonic() - from;
+    if (tookMs > QUICK_MS) await this.#rest(tookMs);
   }
 
   #rest(ms: number): Promise<void> {
@@ -236,12 +235,12 @@ export class RunSharing {
     for (const kind of kinds) {
       if (!entry.hints[kind]) continue;
       const groups =
-        kind === 'pending' && size.zones !== undefined ? entry.zonesToTry.groups(size.zones) : [size.zones];
+        kind === 'pending' && size.zones !== undefined ? entry.zonesToTry.groups(size.zones) : [undefined];
       for (const zones of groups) {
         const those = zones === undefined ? size : { ...size, zones };
         const page = await claimPage(env.store, those, kind, this.newClaim(), env.serverNow());
         if (page !== null) return page;
-        if (kind === 'pending' && zones !== undefined) entry.zonesToTry.foundNone(zones);
+        if (zones !== undefined) entry.zonesToTry.foundNone(zones);
       }
       entry.hints[kind] = false;
     }
@@ -285,34 +284,35 @@ export class RunSharing {
     else if (crowded) hold.letGo('turn');
     void hold.work().then((end) => {
       this.#pages.remove(hold);
-      entry?.holds.delete(hold);
-      if (entry?.holds.size === 0) {
-        entry.inspectedAt = Number.NEGATIVE_INFINITY;
-        void held.rate?.giveBack();
-      }
-      if (end === 'pending' && entry !== undefined) entry.hints.pending = true;
-      if (end === 'done' && entry !== undefined) {
-        entry.pagesDone += 1;
-        if (entry.pagesDone >= (run.pages ?? 0)) entry.hints.pending = false;
-      }
+      if (entry !== undefined) this.#ended(entry, hold, end);
       if (end === 'parked') void this.#options.onParked(held.doc, page.n);
-      if (entry !== undefined && entry.holds.size === 0 && !hasHint(entry)) this.nudge();
       this.#fillSoon();
     });
   }
 
+  /** A page of it is no longer held: what is known of its pages now. */
+  #ended(entry: OpenRun, hold: PageHold, end: HoldEnd): void {
+    entry.holds.delete(hold);
+    if (end === 'pending') entry.hints.pending = true;
+    if (end === 'done') {
+      entry.pagesDone += 1;
+      if (entry.pagesDone >= (entry.run?.pages ?? 0)) entry.hints.pending = false;
+    }
+    if (entry.holds.size > 0) return;
+    entry.inspectedAt = Number.NEGATIVE_INFINITY;
+    void entry.held?.rate?.giveBack();
+    if (!hasHint(entry)) this.nudge();
+  }
+
   #heldRun(run: RunDoc, entry: OpenRun | undefined): HeldRun {
     const { concurrency, rate } = run.limits;
-    const campaignId = run.campaignId.toHexString();
+    const { campaign, run: about } = aboutRun(run);
     return {
       doc: run,
-      about: {
-        campaign: Object.freeze({ id: campaignId, name: run.name }),
-        run: Object.freeze({ id: run._id, occurrence: run.occurrence }),
-      },
+      about: { campaign: Object.freeze(campaign), run: Object.freeze(about) },
       sends: new Slots(concurrency),
       window: new Slots(concurrency * WINDOW_FACTOR),
-      rate: entry && this.#gates.ofCampaign(campaignId, rate),
+      rate: entry && this.#gates.ofCampaign(campaign.id, rate),
       hours: entry?.hours,
     };
   }

@@ -1,10 +1,9 @@
 /** What a request says: its path, its query and its body, checked before anything is done. Every problem names its field. */
 import type { Request, RequestHandler } from 'express';
+import { checkBy } from '../campaign-changes.ts';
 import { isPlainObject } from '../core/plain-data.ts';
 import { type Problem, ValidationError } from '../errors.ts';
 import { expectation, unknownKey } from '../input-checks.ts';
-
-const MAX_REASON = 500;
 
 /** The campaign of the path. */
 export function campaignIdOf(request: Request): string {
@@ -59,9 +58,7 @@ function refuseUnknown(given: object, known: readonly string[], summary: string)
 
 /** Why somebody gives an order, in his own words. */
 export function reasonOf(request: Request): string | undefined {
-  const { reason } = bodyOf(request, ['reason']);
-  if (reason === undefined) return undefined;
-  if (typeof reason === 'string' && reason.length <= MAX_REASON) return reason;
-  const message = expectation('reason', `a text of at most ${MAX_REASON} characters`, reason);
-  throw new ValidationError('invalid_options', 'The order is wrong', [{ path: 'reason', message }]);
+  const given: unknown = bodyOf(request, ['reason']);
+  checkBy(given);
+  return given.reason;
 }

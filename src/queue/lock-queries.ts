@@ -52,14 +52,15 @@ export function dueAlarms(name: string, processEveryMs: number): LockQuery {
   };
 }
 
-export function lockChange(token: string, workerId: string | undefined): Document[] {
-  return [{ $set: { lockedAt: '$$NOW', lockToken: token, lastModifiedBy: { $literal: workerId ?? null } } }];
-}
+export const lockChange = (token: string, workerId: string | undefined): Document[] =>
+  lockUnder({ $literal: token }, workerId);
 
 /** Locks many at once, each under a token of its own: this word and its id. */
-export function lockChangeOfMany(word: string, workerId: string | undefined): Document[] {
-  const token = { $concat: [word, { $toString: '$_id' }] };
-  return [{ $set: { lockedAt: '$$NOW', lockToken: token, lastModifiedBy: { $literal: workerId ?? null } } }];
+export const lockChangeOfMany = (word: string, workerId: string | undefined): Document[] =>
+  lockUnder({ $concat: [word, { $toString: '$_id' }] }, workerId);
+
+function lockUnder(lockToken: Document, workerId: string | undefined): Document[] {
+  return [{ $set: { lockedAt: '$$NOW', lockToken, lastModifiedBy: { $literal: workerId ?? null } } }];
 }
 
 export const lockTokenOf = (word: string, id: ObjectId): string => word + id.toHexString();
