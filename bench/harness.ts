@@ -3,7 +3,7 @@ import { type ChildProcess, execFileSync, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { MongoClient } from 'mongodb';
+import { type Db, MongoClient } from 'mongodb';
 import {
   type CampaignScheduler,
   type Messenger,
@@ -85,6 +85,19 @@ export async function serverFigures(client: MongoClient): Promise<ServerFigures>
     0,
   );
   return { operations, cpuMs: cpuOf(Number(process.env.MONGO_PID)) };
+}
+
+/** How often each collection of a database was touched so far. */
+export async function touches(db: Db): Promise<Map<string, number>> {
+  const { totals } = await db.admin().command({ top: 1 });
+  const counted = new Map<string, number>();
+  for (const [name, uses] of Object.entries(totals as Record<string, Record<string, { count: number }>>)) {
+    if (!name.startsWith(`${db.databaseName}.`)) continue;
+    const kinds = ['queries', 'getmore', 'insert', 'update', 'remove', 'commands'];
+    const sum = kinds.reduce((all, kind) => all + (uses[kind]?.count ?? 0), 0);
+    counted.set(name.slice(db.databaseName.length + 1), sum);
+  }
+  return counted;
 }
 
 /** CPU time of a process, ms (Linux counts in hundredths of a second). */

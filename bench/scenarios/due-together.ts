@@ -15,6 +15,7 @@ import {
   type ServerFigures,
   serverFigures,
   start,
+  touches,
 } from '../harness.ts';
 import { figure, perSecond, thousands } from '../report.ts';
 
@@ -153,19 +154,6 @@ function cost(then: ServerFigures, now: ServerFigures, count: number): { operati
     operations: ((now.operations - then.operations) / count).toFixed(1),
     cpuMs: `${((now.cpuMs - then.cpuMs) / count).toFixed(2)} ms`,
   };
-}
-
-/** How often each collection was touched so far. */
-async function touches(of: Db): Promise<Map<string, number>> {
-  const { totals } = await of.admin().command({ top: 1 });
-  const counted = new Map<string, number>();
-  for (const [name, uses] of Object.entries(totals as Record<string, Record<string, { count: number }>>)) {
-    if (!name.startsWith(`${of.databaseName}.`)) continue;
-    const kinds = ['queries', 'getmore', 'insert', 'update', 'remove', 'commands'];
-    const sum = kinds.reduce((total, kind) => total + (uses[kind]?.count ?? 0), 0);
-    counted.set(name.slice(of.databaseName.length + 1), sum);
-  }
-  return counted;
 }
 
 async function bareWrites(of: Db): Promise<void> {

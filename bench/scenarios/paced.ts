@@ -4,7 +4,7 @@
  */
 import { type Document, ObjectId } from 'mongodb';
 import type { Messenger } from '../../src/index.ts';
-import { connect, cpuOf, nullMessenger, people, serverFigures, start } from '../harness.ts';
+import { connect, cpuOf, nullMessenger, people, serverFigures, start, touches } from '../harness.ts';
 import { figure, thousands } from '../report.ts';
 
 const CAMPAIGNS = Number(process.env.BENCH_COUNT ?? 1000);
@@ -52,13 +52,13 @@ figure(`${thousands(CAMPAIGNS)} campaigns at 1/s each: all have sent after`, `${
 await sleep(5000);
 
 const before = { ...(await serverFigures(client)), cpu: process.cpuUsage(), sent: new Map(sent) };
-const touched = await touches();
+const touched = await touches(db);
 const from = performance.now();
 await sleep(SECONDS * 1000);
 const seconds = (performance.now() - from) / 1000;
 const own = process.cpuUsage(before.cpu);
 const after = await serverFigures(client);
-const later = await touches();
+const later = await touches(db);
 const each = [...sent]
   .map(([id, count]) => (count - (before.sent.get(id) ?? 0)) / seconds)
   .sort((a, b) => a - b);
@@ -120,17 +120,4 @@ await client.close();
 
 function sleep(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
-}
-
-/** How often each collection was touched so far. */
-async function touches(): Promise<Map<string, number>> {
-  const { totals } = await db.admin().command({ top: 1 });
-  const counted = new Map<string, number>();
-  for (const [name, uses] of Object.entries(totals as Record<string, Record<string, { count: number }>>)) {
-    if (!name.startsWith(`${db.databaseName}.`)) continue;
-    const kinds = ['queries', 'getmore', 'insert', 'update', 'remove', 'commands'];
-    const sum = kinds.reduce((all, kind) => all + (uses[kind]?.count ?? 0), 0);
-    counted.set(name.slice(db.databaseName.length + 1), sum);
-  }
-  return counted;
 }
