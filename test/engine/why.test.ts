@@ -62,7 +62,8 @@ describe('before it begins', () => {
     const { id } = await api.create({ sendAt: inHours(-1) });
     expect(await api.scheduler.why(id)).toMatchObject({ code: 'no_worker' });
     await campaignsOf(db).updateOne({}, { $set: { status: 'paused' } }); // no recovery at the start of the worker
-    await startRig(uri, { recoverEveryMs: 3_600_000 });
+    const worker = await startRig(uri, { recoverEveryMs: 3_600_000 });
+    await worker.scheduler.recover(); // or its pass at the start could find the campaign after all
     await db.collection('agendaJobs').deleteMany({});
     await campaignsOf(db).updateOne({}, { $set: { status: 'scheduled' } });
     const missing = await reasonOf(api, id, 'alarm_missing');
