@@ -228,8 +228,10 @@ class Player {
     );
   }
 
+  /** Read with majority, as the API reads: an end that only this server's memory knows of is none yet. */
   async #isSettled(): Promise<boolean> {
-    const open = await this.#lane.db.collection('campaigns').countDocuments({
+    const campaigns = this.#lane.db.collection('campaigns', { readConcern: { level: 'majority' } });
+    const open = await campaigns.countDocuments({
       _id: { $in: this.#ids.map((id) => new ObjectId(id)) },
       $or: [{ status: { $nin: ['completed', 'cancelled'] } }, { 'openRuns.0': { $exists: true } }],
     });
