@@ -133,6 +133,10 @@ export interface EventMap {
   'page:parked': PagePayload & { readonly deaths: number };
   /** This process has told the others that it lives. */
   'worker:started': WorkerPayload;
+  /** It could not write its heartbeat for `forMs`: it sends nothing until one goes through. Nothing of this is stored. */
+  'worker:suspended': WorkerPayload & { readonly forMs: number };
+  /** A heartbeat went through again: it sends. */
+  'worker:resumed': WorkerPayload;
   /** Sends have ended or been given up, outcomes are recorded, pages given back. */
   'worker:stopped': WorkerPayload;
 }

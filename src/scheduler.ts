@@ -145,6 +145,7 @@ class Scheduler implements CampaignScheduler {
       inTurn: pLimit(FLUSHES_AT_ONCE),
       telling: new Set(),
       stopped: () => this.#closed,
+      onProgress: () => this.#heartbeat.noteProgress(),
       wantsDeliveries: () => wantsDeliveries(events),
       onRecorded: (run, deliveries) => tellDeliveries(events, run, deliveries),
     };
@@ -193,6 +194,7 @@ class Scheduler implements CampaignScheduler {
       workerId,
       version: VERSION,
       heartbeatMs: options.heartbeatMs,
+      silentAfterMs: options.workerOfflineAfterMs / 2,
       messengers: Object.entries(options.messengers).map(([name, messenger]) => ({
         name,
         idempotent: messenger.idempotent !== undefined && messenger.idempotent !== false,
@@ -200,8 +202,9 @@ class Scheduler implements CampaignScheduler {
         ...(messenger.rate === undefined ? {} : { rate: messenger.rate }),
       })),
       sources: Object.keys(options.audiences),
-      pagesHeld: () => this.#sharing.pagesHeld,
-      resting: () => this.#sharing.resting,
+      sharing: this.#sharing,
+      onSilent: (forMs) => events.emit('worker:suspended', { workerId, forMs }),
+      onHeard: () => events.emit('worker:resumed', { workerId }),
     });
     this.#recovery = createRecovery({
       ...shared,

@@ -34,6 +34,8 @@ export interface HoldEnvironment {
   readonly telling: Set<Promise<void>>;
   /** The scheduler has stopped: nothing is written any more. */
   readonly stopped: () => boolean;
+  /** Called after what became of somebody is durable. */
+  readonly onProgress: () => void;
   /** Called after outcomes are durable. */
   readonly onRecorded: (run: RunDoc, deliveries: readonly DeliveryEvent[]) => void;
   /** Does anybody listen to single deliveries? */

@@ -30,7 +30,15 @@ import { SendQueue } from './send-queue.ts';
 import { Sends } from './sends.ts';
 import type { Settling } from './settling.ts';
 
-export type LetGoReason = 'turn' | 'stop' | 'pause' | 'window' | 'rate' | 'messenger' | 'no-messenger';
+export type LetGoReason =
+  | 'turn'
+  | 'stop'
+  | 'pause'
+  | 'window'
+  | 'rate'
+  | 'messenger'
+  | 'no-messenger'
+  | 'silent';
 export type HoldEnd = Release['status'] | 'lost';
 
 const NOBODY: ReadonlySet<number> = new Set();
@@ -355,10 +363,11 @@ export class PageHold {
   }
 
   /** These are durable, and so many stand as `sending` in the document. */
-  #recorded(indices: Iterable<number>, sending: number): void {
+  #recorded(recorded: ReadonlyMap<number, unknown>, sending: number): void {
     this.#next?.keepPlaces(sending);
+    if (recorded.size > 0) this.#env.onProgress();
     if (!this.#env.wantsDeliveries()) return;
-    this.#env.onRecorded(this.#run.doc, deliveriesOf(this.#page, this.#recipients, indices));
+    this.#env.onRecorded(this.#run.doc, deliveriesOf(this.#page, this.#recipients, recorded.keys()));
   }
 
   /** The claim is gone. Nothing starts; what is known, or becomes known, of sends that had begun is told as late truth. */

@@ -27,7 +27,7 @@ export class PageRecord {
   readonly #env: HoldEnvironment;
   readonly #pageId: string;
   readonly #flusher: PageFlusher;
-  readonly #onDurable: (recipients: Iterable<number>, sending: number) => void;
+  readonly #onDurable: (recipients: ReadonlyMap<number, unknown>, sending: number) => void;
   /** What is not yet acknowledged; the outcome where a send brought it. */
   #unrecorded = new Map<number, SendOutcome | undefined>();
   #dirtySince: number | undefined;
@@ -40,7 +40,7 @@ export class PageRecord {
     document: ClaimedPage,
     size: number,
     claimedAt: Moment,
-    onDurable: (recipients: Iterable<number>, sending: number) => void,
+    onDurable: (recipients: ReadonlyMap<number, unknown>, sending: number) => void,
   ) {
     this.#env = env;
     this.#pageId = document._id;
@@ -141,7 +141,7 @@ export class PageRecord {
     this.#dirtySince = undefined;
     const answer = await this.#flusher.flush(image, release, seenLate);
     if (answer === 'applied') {
-      this.#onDurable(recording.keys(), sending);
+      this.#onDurable(recording, sending);
       return answer;
     }
     this.#unrecorded = new Map([...recording, ...this.#unrecorded]);

@@ -53,6 +53,7 @@ export class RunSharing {
   #fillTookMs = 0;
   #started = false;
   #stopping = false;
+  #suspended = false;
   #failing = false;
   #askingForRests = false;
   #cancelPoll = (): void => undefined;
@@ -82,6 +83,10 @@ export class RunSharing {
   get resting(): { messenger: string; forMs: number }[] {
     const sick = [...this.#lines.values()].filter((line) => line.sick);
     return sick.map((line) => ({ messenger: line.name, forMs: line.blockedForMs() }));
+  }
+  /** Sends under way. */
+  get inFlight(): number {
+    return [...this.#lines.values()].reduce((sum, { sends }) => sum + sends.capacity - sends.free, 0);
   }
   /** The claims that this process knows it holds: nobody here needs to watch them. */
   get ownTokens(): string[] {
@@ -122,6 +127,16 @@ export class RunSharing {
   /** Abandons at once what is in flight. */
   force(): void {
     for (const hold of this.#pages) hold.force();
+  }
+
+  /** Lets the pages go and takes none until `resume`: the others may believe that this worker is gone. */
+  suspend(): void {
+    this.#suspended = true;
+    for (const hold of this.#pages) hold.letGo('silent');
+  }
+  resume(): void {
+    this.#suspended = false;
+    this.nudge();
   }
 
   /** Looks as soon as possible. Many calls are one look. */
@@ -191,7 +206,7 @@ export class RunSharing {
   }
 
   #fill(): void {
-    if (this.#stopping) return;
+    if (this.#stopping || this.#suspended) return;
     this.#turns.giveOut(this.#open.entries.values(), (entry) => {
       if (this.#pages.taking >= CLAIMS_AT_ONCE) return false;
       void this.#pages.whileTaking(() => this.#claim(entry)).then((answered) => answered && this.#fillSoon());
@@ -280,6 +295,7 @@ export class RunSharing {
     this.#pages.add(hold);
     entry?.holds.add(hold);
     if (this.#stopping) hold.letGo('stop');
+    else if (this.#suspended) hold.letGo('silent');
     else if (entry === undefined || entry.step !== 'send') hold.letGo('pause');
     else if (crowded) hold.letGo('turn');
     void hold.work().then((end) => {

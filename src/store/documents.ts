@@ -215,12 +215,37 @@ export interface WorkerDoc {
   sources: string[];
   /** Messengers that failed here and are not well again, and until when nothing is tried, by server time. */
   resting?: { messenger: string; until: Date }[];
-  state: 'running' | 'stopping' | 'stopped';
+  /** `offline`: set by the watchdog for one that gave no sign of life; `crashed`: it ended by an error of the process. */
+  state: 'running' | 'stopping' | 'stopped' | 'offline' | 'crashed';
   startedAt: Date;
   /** Server time. */
   heartbeatAt: Date;
   pagesHeld: number;
+  /** Sends under way. */
+  inFlight: number;
+  /** When an outcome was last recorded by it, by server time; null: none yet. */
+  lastProgressAt: Date | null;
+  /** Of its machine over the last minute, as the system tells it; 0 where it tells none. */
+  load: number;
+  memory: { rssBytes: number; heapUsedBytes: number };
+  /** The longest that its event loop was late since the heartbeat before, ms. */
+  eventLoopDelayMs: number;
+  /** Server time minus its machine's wall clock, ms. */
+  clockSkewMs: number;
+  /** What ended it, where an error of the process did. */
+  crash?: CrashDoc;
   schemaVersion: number;
+}
+
+/** An uncaught error that ended a worker, or would have. */
+export interface CrashDoc {
+  /** Server time. */
+  at: Date;
+  workerId: string;
+  pid: number;
+  error: string;
+  /** At most 4 KB; no credentials. */
+  stack: string;
 }
 
 export interface LeaseDoc {

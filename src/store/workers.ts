@@ -14,14 +14,19 @@ export async function writeHeartbeat(store: Store, workerId: string, facts: Work
   return written?.heartbeatAt ?? new Date(0);
 }
 
-/** Ids of the workers that gave a sign of life within `withinMs` of the server's present, and are not stopped. */
+/** The workers that gave a sign of life within `withinMs` of the server's present, and have not ended since. */
 export async function liveWorkers(store: Store, withinMs: number): Promise<WorkerDoc[]> {
   return store.workers
     .find({
-      state: { $ne: 'stopped' },
+      state: { $in: ['running', 'stopping'] },
       $expr: { $gt: ['$heartbeatAt', { $subtract: ['$$NOW', withinMs] }] },
     })
     .toArray();
+}
+
+/** Workers of the last week, those that gave a sign of life last first. */
+export async function latestWorkers(store: Store, limit: number): Promise<WorkerDoc[]> {
+  return store.workers.find().sort({ heartbeatAt: -1 }).limit(limit).toArray();
 }
 
 /** Messengers and sources that workers have announced within a week. */

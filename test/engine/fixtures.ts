@@ -53,7 +53,7 @@ export const SHORT = {
   claimTtlMs: 2_000,
   claimMarginMs: 400,
   heartbeatMs: 200,
-  workerOfflineAfterMs: 1_000,
+  workerOfflineAfterMs: 6_000,
   lockLifetimeMs: 2_000,
   processEveryMs: 100,
   pollMs: 100,

@@ -55,6 +55,7 @@ function environment(store: Store, clock: Clock): HoldEnvironment {
     telling: new Set(),
     stopped: () => false,
     onRecorded: () => undefined,
+    onProgress: () => {},
     wantsDeliveries: () => false,
   };
 }
