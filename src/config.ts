@@ -5,6 +5,7 @@
 
 import type { Connection } from 'mongoose';
 import { z } from 'zod';
+import { type AlertOptions, alertOptionsSchema, type ResolvedAlertOptions } from './alert-options.ts';
 import { type Clock, systemClock } from './clock.ts';
 import { isPlainObject } from './core/plain-data.ts';
 import { checkRate } from './core/rate.ts';
@@ -23,6 +24,7 @@ import {
 } from './input-checks.ts';
 import { type Logger, lineLogger } from './logger.ts';
 import type { Messenger } from './messengers/messenger.ts';
+import { suggestionSentence } from './suggestion.ts';
 
 /** The rows of an audience, from wherever they come. */
 export type AudienceRows = AsyncIterable<AudienceRow> | Iterable<AudienceRow>;
@@ -54,6 +56,7 @@ export const DEFAULTS = Object.freeze({
   stopTimeoutMs: 25_000,
   journalDays: 90,
   maxPagesBytes: 32 * 1024 * 1024,
+  alerts: Object.freeze({ cooldownMs: 600_000, minimumLevel: 'info', perMinute: 30 } as const),
 });
 
 export interface SchedulerOptions {
@@ -104,12 +107,14 @@ export interface SchedulerOptions {
   readonly journalDays?: number | undefined;
   /** Most bytes of pages a worker holds at once (always at least one page), 1 MiB to 4 GiB. Default: 32 MiB. */
   readonly maxPagesBytes?: number | undefined;
+  /** Who is told of alerts. Default: they are stored, logged and told to listeners. */
+  readonly alerts?: AlertOptions | undefined;
 }
 
 /** Options with every default filled in; frozen, but for the connection, messengers and other parts the host owns. */
 export type ResolvedOptions = {
   readonly [Key in keyof SchedulerOptions]-?: Exclude<SchedulerOptions[Key], undefined>;
-};
+} & { readonly alerts: ResolvedAlertOptions };
 
 const schema = z.strictObject({
   mongo: unobjectionable<string | Connection>(mongoProblem),
@@ -147,6 +152,7 @@ const schema = z.strictObject({
   stopTimeoutMs: integer(0, 3_600_000).default(DEFAULTS.stopTimeoutMs),
   journalDays: integer(1, 3_650).default(DEFAULTS.journalDays),
   maxPagesBytes: integer(1024 * 1024, 4 * 1024 ** 3).default(DEFAULTS.maxPagesBytes),
+  alerts: alertOptionsSchema(DEFAULTS.alerts),
 });
 
 /**
@@ -158,7 +164,10 @@ export function resolveOptions(options: SchedulerOptions): ResolvedOptions {
   const parsed = schema.safeParse(options);
   const problems = parsed.success
     ? []
-    : problemsOf(parsed.error, 'options', { '': Object.keys(schema.shape) });
+    : problemsOf(parsed.error, 'options', {
+        '': Object.keys(schema.shape),
+        alerts: ['sinks', ...Object.keys(DEFAULTS.alerts)],
+      });
   problems.push(...crossProblems(options, problems));
   if (problems.length > 0 || parsed.data === undefined) {
     throw new ValidationError('invalid_options', 'Invalid options of the scheduler', problems);
@@ -166,6 +175,7 @@ export function resolveOptions(options: SchedulerOptions): ResolvedOptions {
   const { messengers, audiences, claimMarginMs, logger, clock, random, ...rest } = parsed.data;
   return Object.freeze({
     ...rest,
+    alerts: Object.freeze({ ...rest.alerts, sinks: Object.freeze([...rest.alerts.sinks]) }),
     messengers: frozenMap(messengers),
     audiences: frozenMap(audiences),
     claimMarginMs: claimMarginMs ?? defaultMarginMs(rest.claimTtlMs),
@@ -192,7 +202,22 @@ function crossProblems(options: unknown, problems: readonly Problem[]): Problem[
   if (given.claimMarginMs !== undefined) atLeast('claimTtlMs', 2, 'claimMarginMs');
   atLeast('workerOfflineAfterMs', 3, 'heartbeatMs');
   atLeast('lockLifetimeMs', 3, 'processEveryMs');
+  found.push(...sinkProblems(given));
   return found;
+}
+
+/** A sink that sends with a messenger needs one of that name. */
+function sinkProblems({ alerts, messengers }: Partial<Record<string, unknown>>): Problem[] {
+  const sinks: unknown = Object(alerts).sinks;
+  if (!Array.isArray(sinks)) return [];
+  const names = Object.keys(Object(messengers));
+  return sinks.flatMap((sink: unknown, index) => {
+    const name: unknown = Object(sink).messenger;
+    if (typeof name !== 'string' || names.includes(name)) return [];
+    const path = `alerts.sinks[${index}]`;
+    const message = `Expected \`${path}\` to send with one of \`messengers\`. ${suggestionSentence(name, names, 'messengers')}`;
+    return [{ path, message }];
+  });
 }
 
 function defaultMarginMs(claimTtlMs: number): number {

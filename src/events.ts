@@ -10,6 +10,7 @@
 import type { CampaignStatus } from './core/campaign-machine.ts';
 import type { SkipReason } from './core/misfire.ts';
 import type { Logger } from './logger.ts';
+import type { Alert } from './store/alerts.ts';
 import type { RunDoc, RunReport } from './store/documents.ts';
 
 export interface CampaignRef {
@@ -131,6 +132,10 @@ export interface EventMap {
   'page:taken-over': PagePayload & { readonly fromWorkerId: string; readonly unsettled: number };
   /** Holders of this page died `deaths` times in a row: nobody takes it until a person releases it. */
   'page:parked': PagePayload & { readonly deaths: number };
+  /** A trouble began, or grew worse; it is stored. Not told: one that came back within the cool-down. */
+  'alert:raised': { readonly alert: Alert };
+  /** The trouble is over. */
+  'alert:cleared': { readonly alert: Alert };
   /** This process has told the others that it lives. */
   'worker:started': WorkerPayload;
   /** It could not write its heartbeat for `forMs`: it sends nothing until one goes through. Nothing of this is stored. */

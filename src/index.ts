@@ -1,4 +1,6 @@
 /** The whole public API on one screen. */
+export type { AlertOptions } from './alert-options.ts';
+export type { AlertList, Alerts, ListAlertsOptions } from './alerts.ts';
 export type { AudienceOfSource } from './audience-input.ts';
 export type { By, OfRun } from './campaign-changes.ts';
 export type { CampaignInput, RetryInput } from './campaign-input.ts';
@@ -7,6 +9,7 @@ export type { Campaign } from './campaign-view.ts';
 export type { Campaigns, Progress, ResolveUnknownOptions, RetryFailedOptions } from './campaigns.ts';
 export { type Clock, systemClock } from './clock.ts';
 export { type AudienceRows, type AudienceSource, DEFAULTS, type SchedulerOptions } from './config.ts';
+export type { AlertLevel } from './core/alert-policy.ts';
 export type { CampaignStatus, RunStatus } from './core/campaign-machine.ts';
 export type { Counts, DeliveryState } from './core/ledger-page.ts';
 export type { SkipReason } from './core/misfire.ts';
@@ -47,6 +50,15 @@ export type {
 export type { SchedulePreview, SchedulePreviewInput } from './preview-schedule.ts';
 export type { CampaignUpdate } from './recurring.ts';
 export { type CampaignScheduler, startCampaignScheduler } from './scheduler.ts';
+export {
+  type AlertSink,
+  type AlertSinkContext,
+  type MessengerSinkOptions,
+  messengerSink,
+  type WebhookSinkOptions,
+  webhookSink,
+} from './services/alert-sinks.ts';
 export type { RecoveredCampaign, RecoveryReport, SkippedCampaign } from './services/recovery-pass.ts';
+export type { Alert } from './store/alerts.ts';
 export type { RunReport, StatusReason } from './store/documents.ts';
 export type { CampaignOverview, Why } from './why.ts';

@@ -5,6 +5,7 @@
 import { randomUUID } from 'node:crypto';
 import { createRequire } from 'node:module';
 import pLimit from 'p-limit';
+import { type Alerts, createAlerts } from './alerts.ts';
 import { Campaigns } from './campaigns.ts';
 import { type ResolvedOptions, resolveOptions, type SchedulerOptions } from './config.ts';
 import { adoptForeignCampaign, type CreationOptions } from './create-campaign.ts';
@@ -22,6 +23,7 @@ import { alarmOf, BULK_ALARM, RECURRING_ALARM } from './queue/alarm.ts';
 import { type Alarms, createAlarms } from './queue/alarms.ts';
 import { freezingFailed, tellDeliveries, tellParked, wantsDeliveries } from './run-news.ts';
 import { createServerClock, type ServerClock } from './server-clock.ts';
+import { type Alerter, createAlerter } from './services/alerter.ts';
 import { createClaimWatch } from './services/claim-watch.ts';
 import { createDuty, type Duty } from './services/duty.ts';
 import { createHeartbeat, type Heartbeat } from './services/heartbeat.ts';
@@ -41,6 +43,8 @@ export interface CampaignScheduler {
   /** Random per start of the process. */
   readonly workerId: string;
   readonly campaigns: Campaigns;
+  /** What is wrong, or was: `list`, `acknowledge`. */
+  readonly alerts: Alerts;
   /** mongoose models of campaigns and runs on this scheduler's connection, for reading and for extending by own fields. */
   readonly models: Models;
   /** Calls `listener` after what the event tells is durable. Returns a function that ends it. A listener can do no harm. */
@@ -87,7 +91,9 @@ export async function startCampaignScheduler(options: SchedulerOptions): Promise
 class Scheduler implements CampaignScheduler {
   readonly workerId = randomUUID();
   readonly campaigns: Campaigns;
+  readonly alerts: Alerts;
   readonly models: Models;
+  readonly #alerter: Alerter;
   readonly #options: ResolvedOptions;
   readonly #store: Store;
   readonly #serverClock: ServerClock;
@@ -186,6 +192,13 @@ class Scheduler implements CampaignScheduler {
     });
     this.campaigns = new Campaigns({ ...creation, alarms, journal, events, logger, nudge });
     this.models = defineModels(store);
+    this.alerts = createAlerts(store, () => this.#assertRunning());
+    this.#alerter = createAlerter({
+      ...shared,
+      clock,
+      messengers: options.messengers,
+      ...options.alerts,
+    });
     this.#heartbeat = createHeartbeat({
       store,
       clock,
@@ -331,6 +344,7 @@ class Scheduler implements CampaignScheduler {
       });
       await inTime(lastWords);
     } else await inTime(this.#clockwork.stop());
+    await this.#alerter.stop(); // before the messengers, which sinks may send with
     for (const [name, messenger] of Object.entries(messengers)) {
       try {
         await messenger.close?.();

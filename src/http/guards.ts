@@ -7,7 +7,16 @@ import type { Request, RequestHandler } from 'express';
 import { Refusal } from './refusal.ts';
 
 /** What a request wants to do; handed to `authorize`. */
-export type RouterAction = 'recover' | 'read' | 'pause' | 'resume' | 'cancel' | 'run-now' | 'preview';
+export type RouterAction =
+  | 'recover'
+  | 'read'
+  | 'pause'
+  | 'resume'
+  | 'cancel'
+  | 'run-now'
+  | 'preview'
+  | 'read-alerts'
+  | 'acknowledge-alert';
 
 export type Authorize = (request: Request, action: RouterAction) => boolean | Promise<boolean>;
 

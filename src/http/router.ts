@@ -10,6 +10,7 @@ import { CampaignSchedulerError, ValidationError } from '../errors.ts';
 import { type Logger, lineLogger } from '../logger.ts';
 import type { SchedulePreviewInput } from '../preview-schedule.ts';
 import type { CampaignScheduler } from '../scheduler.ts';
+import { addAlertRoutes } from './alert-routes.ts';
 import { addCampaignRoutes, type RoutedCampaigns } from './campaign-routes.ts';
 import {
   type Authorize,
@@ -39,7 +40,7 @@ export interface CampaignRouterOptions {
 /** What the router needs of a scheduler. */
 export type RoutedScheduler = Pick<
   CampaignScheduler,
-  'recover' | 'why' | 'overview' | 'occurrences' | 'previewSchedule'
+  'recover' | 'why' | 'overview' | 'occurrences' | 'previewSchedule' | 'alerts'
 > & { readonly campaigns: RoutedCampaigns };
 
 /** Most entries of each list in the answer of a recovery. */
@@ -57,6 +58,8 @@ const MAX_LISTED = 1_000;
  * | `POST /campaigns/:id/pause`, `resume`, `cancel`, `run-now` | its name | `{ campaign }`; the body may be `{ reason }` |
  * | `POST /campaigns/recover` | recover | runs one pass of recovery, or waits for the one that is running: `{ recovered, skipped, details }` |
  * | `POST /schedules/preview` | preview | body `{ recurrence, count?, from? }`: `{ description, occurrences }` |
+ * | `GET /alerts?state=&level=&campaignId=&limit=&after=` | read-alerts | `{ alerts, next? }`, the latest raised first |
+ * | `POST /alerts/:key/acknowledge` | acknowledge-alert | `{ alert }` |
  *
  * Every answer has `success`; a refusal is `{ success: false, error: { code, message, problems? } }` with 400 (`problems`
  * names each wrong field), 403, 404, 409 (not possible in this status), 413, 415 or 503. Anything else falls through to
@@ -102,12 +105,10 @@ export function createCampaignRouter(scheduler: RoutedScheduler, options: Campai
     const input = bodyOf(request, ['recurrence', 'count', 'from']) as unknown as SchedulePreviewInput;
     response.json({ success: true, ...scheduler.previewSchedule(input) });
   });
-  addCampaignRoutes(router, {
-    scheduler,
-    reading: [askFirst(authorize, 'read'), keepNoCopy],
-    ordering,
-    identify: identify ?? (() => undefined),
-  });
+  const reading = (action: RouterAction): RequestHandler[] => [askFirst(authorize, action), keepNoCopy];
+  const who = identify ?? (() => undefined);
+  addCampaignRoutes(router, { scheduler, reading: reading('read'), ordering, identify: who });
+  addAlertRoutes(router, { scheduler, reading, ordering, identify: who });
   router.use(answerErrors(logger));
   return router;
 }

@@ -1,5 +1,6 @@
 /** The documents in MongoDB, one type per collection. Every document carries `schemaVersion`; see `SCHEMA_VERSION`. */
 import type { ObjectId } from 'mongodb';
+import type { AlertLevel } from '../core/alert-policy.ts';
 import type { CampaignStatus, RunStatus } from '../core/campaign-machine.ts';
 import type { Counts, Detail } from '../core/ledger-page.ts';
 import type { SkippedOccurrences } from '../core/misfire.ts';
@@ -301,6 +302,31 @@ export interface JournalDoc {
   kind: string;
   detail?: Record<string, unknown>;
   workerId: string;
+  schemaVersion: number;
+}
+
+/** One trouble, raised and cleared; all times are the server's. */
+export interface AlertDoc {
+  /** The key of the trouble. */
+  _id: string;
+  kind: string;
+  level: AlertLevel;
+  message: string;
+  detail?: Record<string, unknown>;
+  campaignId?: string;
+  state: 'raised' | 'cleared';
+  raisedAt: Date;
+  lastSeenAt: Date;
+  clearedAt: Date | null;
+  /** How often it has been raised. */
+  count: number;
+  /** End of the cool-down; of a raised one: nobody has been told of it. */
+  quietUntil?: Date;
+  acknowledged?: { by: string; at: Date };
+  /** Grows with every change but an acknowledgement. */
+  rev: number;
+  /** Of the last change, made by whoever made it. */
+  token: string;
   schemaVersion: number;
 }
 

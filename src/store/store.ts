@@ -16,6 +16,7 @@ import { orAtDeadline } from '../deadline.ts';
 import { CampaignSchedulerError } from '../errors.ts';
 import { bounded } from './bounded.ts';
 import type {
+  AlertDoc,
   AudienceDoc,
   AudiencePageDoc,
   CampaignDoc,
@@ -39,6 +40,7 @@ export interface Store {
   readonly leases: Collection<LeaseDoc>;
   readonly rates: Collection<RateDoc>;
   readonly journal: Collection<JournalDoc>;
+  readonly alerts: Collection<AlertDoc>;
   /** Name of the collection of alarms. */
   readonly alarmsName: string;
   /** A replica set survives the loss of a server; a standalone does not. */
@@ -156,6 +158,7 @@ async function describeStore(connection: Connection, options: StoreOptions, own:
     leases: collection<LeaseDoc>('leases'),
     rates: collection<RateDoc>('rates'),
     journal: collection<JournalDoc>('journal'),
+    alerts: collection<AlertDoc>('alerts'),
     alarmsName: `${options.collectionPrefix}agendaJobs`,
     replicaSet: typeof hello.setName === 'string' || hello.msg === 'isdbgrid',
     close: async () => {
@@ -240,6 +243,10 @@ async function ensureIndexes(store: Store, journalDays: number): Promise<void> {
     make(store.workers, 'workers_heartbeat', { heartbeatAt: 1 }, { expireAfterSeconds: 7 * 24 * 3600 }),
     make(store.rates, 'rates_ttl', { expiresAt: 1 }, { expireAfterSeconds: 0 }),
     make(store.journal, 'journal_campaign', { campaignId: 1, at: 1 }),
+    make(store.alerts, 'alerts_raised', { raisedAt: -1, _id: -1 }),
+    make(store.alerts, 'alerts_state', { state: 1, raisedAt: -1, _id: -1 }),
+    make(store.alerts, 'alerts_campaign', { campaignId: 1, raisedAt: -1, _id: -1 }),
+    make(store.alerts, 'alerts_ttl', { clearedAt: 1 }, { expireAfterSeconds: journalDays * 24 * 3600 }),
     make(store.journal, 'journal_ttl', { at: 1 }, { expireAfterSeconds: journalDays * 24 * 3600 }),
   ]);
 }

@@ -46,6 +46,7 @@ export const COLLECTIONS = [
   'leases',
   'rates',
   'journal',
+  'alerts',
   'agendaJobs',
 ] as const;
 
