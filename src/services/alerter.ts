@@ -53,6 +53,8 @@ interface Word {
   readonly token: string;
   /** Grows with every word. */
   readonly n: number;
+  /** As read just now. */
+  known?: AlertDoc | null | undefined;
   /** What was being written when the answer was lost. */
   writing?: { readonly tell: boolean };
 }
@@ -61,7 +63,9 @@ interface Word {
 const MOST_RAISED = 1_000;
 /** Words that are being written or wait for MongoDB. */
 const MOST_WORDS = 2_000;
-const AT_ONCE = 4;
+const AT_ONCE = 8;
+/** Where as many are raised as may be, they are not counted again for each of thousands. */
+const FULL_MS = 5_000;
 const TRIES = 5;
 const AGAIN_MS = 2_000;
 const SINKS_MS = 2_000;
@@ -90,6 +94,8 @@ export function createAlerter(options: AlerterOptions): Alerter {
   let writing = 0;
   let dropped = 0;
   let failing = false;
+  let fullUntil = Number.NEGATIVE_INFINITY;
+  let stopping: Promise<void> | undefined;
 
   const told = (document: AlertDoc): void => {
     const alert: Alert = alertOf(document);
@@ -103,10 +109,18 @@ export function createAlerter(options: AlerterOptions): Alerter {
     teller.tell(alert);
   };
 
+  const isFull = async (): Promise<boolean> => {
+    if (clock.monotonic() < fullUntil) return true;
+    const full = (await countRaised(store, MOST_RAISED)) >= MOST_RAISED;
+    if (full) fullUntil = clock.monotonic() + FULL_MS;
+    return full;
+  };
+
   /** One decision and its write. True: done. */
   const step = async (word: Word): Promise<boolean> => {
     const { key, news, token } = word;
-    const read = await readAlert(store, key);
+    const read = word.known === undefined ? await readAlert(store, key) : word.known;
+    delete word.known;
     if (read !== null && read.token === token && word.writing !== undefined) {
       if (word.writing.tell) told(read); // written after all: the answer was lost
       return true;
@@ -124,10 +138,7 @@ export function createAlerter(options: AlerterOptions): Alerter {
       const { tell } = decision;
       return write(tell, () => clearAlert(store, key, { read, token, tell }, cooldownMs));
     }
-    const full =
-      read?.state !== 'raised' &&
-      key !== TOO_MANY.key &&
-      (await countRaised(store, MOST_RAISED)) >= MOST_RAISED;
+    const full = read?.state !== 'raised' && key !== TOO_MANY.key && (await isFull());
     const decision = onSeen(read ?? undefined, news.level, serverNow(), full);
     switch (decision.action) {
       case 'keep':
@@ -183,12 +194,12 @@ export function createAlerter(options: AlerterOptions): Alerter {
     });
   };
 
-  const say = (rawKey: string, news?: AlertNews): Promise<void> => {
+  const say = (rawKey: string, news?: AlertNews, known?: AlertDoc | null): Promise<void> => {
     if (stopped) return Promise.resolve();
     const key = cutUtf8(rawKey, MAX_KEY_BYTES);
     words += 1;
     const about = news === undefined ? {} : { news: short(key, news) };
-    const word: Word = { key, token: randomUUID(), n: words, ...about };
+    const word: Word = { key, token: randomUUID(), n: words, known, ...about };
     if (later.has(key)) {
       later.set(key, word);
       return Promise.resolve();
@@ -210,22 +221,23 @@ export function createAlerter(options: AlerterOptions): Alerter {
       const read = await readAlerts(store, [...seen.keys()], [...kinds, TOO_MANY.kind]);
       const stored = new Map(read.map((alert) => [alert._id, alert]));
       const now = serverNow();
-      const saying = [...seen.values()].flatMap((one) => {
-        const decision = onSeen(stored.get(one.key), one.level, now, false);
-        return decision.action === 'keep' ? [] : [say(one.key, one)];
+      const saying = [...seen].flatMap(([key, one]) => {
+        const decision = onSeen(stored.get(key), one.level, now, false);
+        return decision.action === 'keep' ? [] : [say(key, one, stored.get(key) ?? null)];
       });
       for (const alert of read) {
         if (alert.state !== 'raised' || seen.has(alert._id)) continue;
         const over =
           alert._id === TOO_MANY.key ? (await countRaised(store, MOST_RAISED)) < MOST_RAISED * 0.9 : true;
-        if (over) saying.push(say(alert._id));
+        if (over) saying.push(say(alert._id, undefined, alert));
       }
       await Promise.all(saying);
     },
-    stop: async () => {
+    stop: () => {
       stopped = true;
       cancel?.();
-      await teller.stop(SINKS_MS);
+      stopping ??= teller.stop(SINKS_MS);
+      return stopping;
     },
   };
 }
