@@ -29,6 +29,7 @@ import { createDuty, type Duty } from './services/duty.ts';
 import { createHeartbeat, type Heartbeat } from './services/heartbeat.ts';
 import { createRecovery, type Recovery } from './services/recovery.ts';
 import type { RecoveryReport } from './services/recovery-pass.ts';
+import { createRunHeartbeat } from './services/run-heartbeat.ts';
 import { createSweeper } from './services/sweeper.ts';
 import { onSignals } from './signals.ts';
 import { createJournal } from './store/journal.ts';
@@ -178,6 +179,7 @@ class Scheduler implements CampaignScheduler {
       env,
       steps: {
         ...shared,
+        workerId,
         onClosed: async (campaign) => {
           if (ringsByItself(campaign, serverNow())) return;
           await alarms.wake(alarmOf(campaign), campaign._id.toHexString(), serverNow());
@@ -240,6 +242,13 @@ class Scheduler implements CampaignScheduler {
     });
     this.#duties = [
       this.#heartbeat,
+      createRunHeartbeat({
+        ...shared,
+        clock,
+        workerId,
+        heartbeatMs: options.heartbeatMs,
+        takeHeldRuns: () => this.#sharing.takeHeldRuns(),
+      }),
       createClaimWatch({ env, sharing: this.#sharing, journal, events }),
       this.#recovery,
       createSweeper({ store, clock, logger, workerId }),

@@ -20,6 +20,7 @@ export async function closeRun(
   run: RunDoc,
   cancelled: boolean,
   now: Date,
+  workerId: string,
 ): Promise<ClosingAnswer> {
   const size = sizeOf(run);
   const sum = await sumPages(store, size);
@@ -28,7 +29,7 @@ export async function closeRun(
     return { closed: false, because: 'pages-open' };
   if (size.pages > 0 && sum.minOrderNo < run.orderNo) return { closed: false, because: 'orders-behind' };
   const report = reportOf(run, sum.counts, now);
-  const closed = await finishRun(store, run, cancelled ? 'cancelled' : 'finished', report);
+  const closed = await finishRun(store, run, cancelled ? 'cancelled' : 'finished', report, workerId);
   if (!closed) return { closed: false, because: 'changed' };
   return { closed: true, report: (await recountReport(store, run._id)) ?? report };
 }

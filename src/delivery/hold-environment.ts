@@ -47,6 +47,8 @@ export type ClaimedPage = LedgerPageDoc & { readonly claim: Claim };
 export interface HeldRun {
   /** The run as last read: its orders may grow while pages are held. */
   doc: RunDoc;
+  /** Id of the recipient that was handed over last in this worker. */
+  lastRecipient: string | undefined;
   /** What every message of it says of campaign and run. */
   readonly about: Pick<Message, 'campaign' | 'run'>;
   /** Sends in flight of this run in this worker. */
@@ -57,6 +59,13 @@ export interface HeldRun {
   readonly rate: RateGate | undefined;
   /** The hours in which it may send; undefined: always. */
   readonly hours: RunHours | undefined;
+}
+
+/** What is told of a run that pages are held of. */
+export interface HeldRunBeat {
+  readonly runId: string;
+  /** The one handed over last here; null: nobody yet. */
+  readonly recipient: string | null;
 }
 
 /** Both clocks at one moment. Trust ends by whichever is earlier: one stops in a suspended machine, the other can jump. */

@@ -262,7 +262,9 @@ export class PageHold {
     while (next.ready > 0 && this.#record.trusted && this.#isOpen) {
       const index = next.start();
       if (index === undefined) return;
-      this.#sends.start(index, this.#messageTo(index));
+      const message = this.#messageTo(index);
+      this.#run.lastRecipient = message.recipient.id;
+      this.#sends.start(index, message);
     }
   }
 

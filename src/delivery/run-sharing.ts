@@ -11,7 +11,13 @@ import { readAudiencePage } from '../store/audiences.ts';
 import type { Claim, LedgerPageDoc, RunDoc } from '../store/documents.ts';
 import { type ClaimKind, claimPage } from '../store/ledger-claims.ts';
 import { HeldPages } from './held-pages.ts';
-import { type HeldRun, type HoldEnvironment, type Moment, momentOf } from './hold-environment.ts';
+import {
+  type HeldRun,
+  type HeldRunBeat,
+  type HoldEnvironment,
+  type Moment,
+  momentOf,
+} from './hold-environment.ts';
 import { MessengerLine, WINDOW_FACTOR } from './messenger-line.ts';
 import { hasHint, type OpenRun, OpenRuns, sizeNow } from './open-runs.ts';
 import { type HoldEnd, PageHold } from './page-hold.ts';
@@ -47,6 +53,8 @@ export class RunSharing {
   readonly #open: OpenRuns;
   readonly #pages: HeldPages;
   readonly #turns: Turns;
+  /** With how many pages each is held, or 0: it was since somebody last asked. */
+  readonly #heldRuns = new Map<HeldRun, number>();
   #looking: Promise<void> | undefined;
   #lookAgain = false;
   #filling = false;
@@ -87,6 +95,16 @@ export class RunSharing {
   /** Sends under way. */
   get inFlight(): number {
     return [...this.#lines.values()].reduce((sum, { sends }) => sum + sends.capacity - sends.free, 0);
+  }
+  /** The runs that pages are held of. */
+  get heldRunIds(): string[] {
+    return [...this.#heldRuns].filter(([, pages]) => pages > 0).map(([{ doc }]) => doc._id);
+  }
+  /** Those that pages were held of since the last call, and who was handed over last. */
+  takeHeldRuns(): HeldRunBeat[] {
+    const found = [...this.#heldRuns];
+    for (const [held, pages] of found) if (pages === 0) this.#heldRuns.delete(held);
+    return found.map(([{ doc, lastRecipient }]) => ({ runId: doc._id, recipient: lastRecipient ?? null }));
   }
   /** The claims that this process knows it holds: nobody here needs to watch them. */
   get ownTokens(): string[] {
@@ -293,6 +311,7 @@ export class RunSharing {
     );
     if (this.#pages.size === 0) this.#tickSoon();
     this.#pages.add(hold);
+    this.#countHeld(held, 1);
     entry?.holds.add(hold);
     if (this.#stopping) hold.letGo('stop');
     else if (this.#suspended) hold.letGo('silent');
@@ -300,10 +319,15 @@ export class RunSharing {
     else if (crowded) hold.letGo('turn');
     void hold.work().then((end) => {
       this.#pages.remove(hold);
+      this.#countHeld(held, -1);
       if (entry !== undefined) this.#ended(entry, hold, end);
       if (end === 'parked') void this.#options.onParked(held.doc, page.n);
       this.#fillSoon();
     });
+  }
+
+  #countHeld(held: HeldRun, pages: 1 | -1): void {
+    this.#heldRuns.set(held, (this.#heldRuns.get(held) ?? 0) + pages);
   }
 
   /** A page of it is no longer held: what is known of its pages now. */
@@ -325,6 +349,7 @@ export class RunSharing {
     const { campaign, run: about } = aboutRun(run);
     return {
       doc: run,
+      lastRecipient: undefined,
       about: { campaign: Object.freeze(campaign), run: Object.freeze(about) },
       sends: new Slots(concurrency),
       window: new Slots(concurrency * WINDOW_FACTOR),

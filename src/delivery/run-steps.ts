@@ -16,6 +16,7 @@ import { mergeAllUnheld } from './late-truths.ts';
 import { insertOpenRun, type OpenRunOptions } from './open-run.ts';
 
 export interface RunStepsOptions extends OpenRunOptions {
+  readonly workerId: string;
   /** The campaign has no open run any more: its alarm can go. */
   readonly onClosed: (campaign: OpenCampaign) => Promise<void>;
 }
@@ -64,7 +65,7 @@ export async function endRun(
   if (decision === 'wait') return 'not-yet';
   let report: RunReport | undefined;
   if (decision === 'close') {
-    const answer = await closeRun(store, run, campaign.status === 'cancelled', serverNow());
+    const answer = await closeRun(store, run, campaign.status === 'cancelled', serverNow(), options.workerId);
     if (!answer.closed) {
       // Whoever brought these truths died before merging them.
       if (answer.because === 'late-truths') await mergeAllUnheld(store, run._id);

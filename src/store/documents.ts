@@ -2,6 +2,7 @@
 import type { ObjectId } from 'mongodb';
 import type { AlertLevel } from '../core/alert-policy.ts';
 import type { CampaignStatus, RunStatus } from '../core/campaign-machine.ts';
+import type { Checkpoint } from '../core/checkpoint.ts';
 import type { Counts, Detail } from '../core/ledger-page.ts';
 import type { SkippedOccurrences } from '../core/misfire.ts';
 import type { Order } from '../core/orders.ts';
@@ -120,6 +121,12 @@ export interface RunDoc {
     /** Earlier sums, the oldest first: what the rate of sending is measured against. */
     samples?: ProgressSample[];
   };
+  /** Its sign of life while it sends; written by the workers that hold pages of it. */
+  heartbeat?: RunHeartbeatDoc;
+  /** How far it was at the last sum; the final one when its books are closed. */
+  checkpoint?: Checkpoint;
+  /** The last error that ended a worker while it held pages of it. */
+  crash?: CrashDoc;
   report?: RunReport;
   /** Why it failed, in words: its audience could not be read. */
   failure?: string;
@@ -129,6 +136,20 @@ export interface RunDoc {
   lateMs?: number;
   missed?: number;
   schemaVersion: number;
+}
+
+export interface RunHeartbeatDoc {
+  /** Server time. */
+  at: Date;
+  /** Id of the recipient that this worker handed over last; null: nobody yet. */
+  recipient: string | null;
+  /** `23/118`; absent before the first sum. */
+  progress?: string;
+  /** Whole percent, rounded down. */
+  percent?: number;
+  status: RunStatus;
+  workerId: string;
+  pid: number;
 }
 
 export type AudienceState = 'freezing' | 'ready' | 'failed' | 'dead';

@@ -2,6 +2,8 @@
  * The runs. A run is inserted under its own key (a second insert is a no-op) and moves by guarded writes only; its orders
  * are copied down from the campaign by whoever sees that one is missing.
  */
+import { type Checkpoint, checkpointOf } from '../core/checkpoint.ts';
+import { emptyCounts } from '../core/ledger-page.ts';
 import type { Order } from '../core/orders.ts';
 import {
   type CampaignDoc,
@@ -11,6 +13,7 @@ import {
   runIdOf,
   SCHEMA_VERSION,
 } from './documents.ts';
+import { told } from './run-heartbeats.ts';
 import { isDuplicateKey, MAJORITY, type Store } from './store.ts';
 
 /** A run opened later than this counts as late, ms. */
@@ -182,10 +185,17 @@ export async function finishRun(
   read: Pick<RunDoc, '_id' | 'orderNo'>,
   status: 'finished' | 'cancelled',
   report: RunReport,
+  workerId: string,
 ): Promise<boolean> {
+  const last = lastCheckpoint(report);
+  const beat = { status, workerId, pid: process.pid, ...told(last) };
+  const beatFields = Object.entries(beat).map(([name, value]) => [`heartbeat.${name}`, value]);
   const result = await store.runs.updateOne(
     { _id: read._id, status: 'sending', orderNo: read.orderNo },
-    { $set: { status, report } },
+    {
+      $set: { status, report, checkpoint: last, ...Object.fromEntries(beatFields) },
+      $currentDate: { 'heartbeat.at': true },
+    },
   );
   return result.matchedCount === 1;
 }
@@ -211,9 +221,13 @@ export async function setReport(
       'report.skipped': skipped,
       'report.unknown': unknown,
     },
-    { $set: { report } },
+    { $set: { report, checkpoint: lastCheckpoint(report) } },
   );
   return result.matchedCount === 1;
+}
+
+function lastCheckpoint({ total, ...settled }: RunReport): Checkpoint {
+  return checkpointOf({ ...emptyCounts(), ...settled }, total);
 }
 
 export async function cacheProgress(

@@ -1,0 +1,102 @@
+/**
+ * A run's sign of life: who works on it and how far it is. For people and for the watchdog; the engine decides nothing by
+ * it. Invariant: written only while the run sends, by the server's time, and by one of the workers that hold pages of it
+ * in each period, however many they are.
+ */
+import type { AnyBulkWriteOperation, Filter } from 'mongodb';
+import { type Checkpoint, percentOf, progressText } from '../core/checkpoint.ts';
+import type { Counts } from '../core/ledger-page.ts';
+import type { CrashDoc, RunDoc, RunHeartbeatDoc } from './documents.ts';
+import { COUNT_SUMS, totalCounts } from './ledger-sums.ts';
+import type { Store } from './store.ts';
+
+/** One lost with a failover is written again in the next period. */
+const QUICK = { writeConcern: { w: 1 } } as const;
+
+export type SilentRun = Pick<RunDoc, '_id' | 'total' | 'progress'>;
+
+/** Those of these runs that send and have had no sign of life for so long. */
+export async function silentRuns(
+  store: Store,
+  runIds: readonly string[],
+  silentMs: number,
+): Promise<SilentRun[]> {
+  return store.runs
+    .find(
+      { _id: { $in: [...runIds] }, status: 'sending', ...silentFor(silentMs) },
+      { projection: { total: 1, progress: 1 } },
+    )
+    .toArray();
+}
+
+function silentFor(ms: number): Filter<RunDoc> {
+  const since = { $ifNull: ['$heartbeat.at', new Date(0)] };
+  return { $expr: { $lt: [since, { $subtract: ['$$NOW', ms] }] } };
+}
+
+/** The counts of these runs, summed in one question. */
+export async function sumManyRuns(
+  store: Store,
+  runs: readonly Pick<RunDoc, '_id' | 'total'>[],
+): Promise<Map<string, Counts>> {
+  // Pages beyond a run's audience were never touched: they have no counts and add nothing.
+  const rows = await store.ledgerPages
+    .aggregate<Counts & { _id: string }>([
+      { $match: { runId: { $in: runs.map(({ _id }) => _id) } } },
+      { $group: { _id: '$runId', ...COUNT_SUMS } },
+    ])
+    .toArray();
+  const byRun = new Map(rows.map((row) => [row._id, row]));
+  return new Map(
+    runs.map(({ _id, total = 0 }) => {
+      const { _id: _, ...counts } = byRun.get(_id) ?? { _id };
+      return [_id, totalCounts([counts as Counts], total)];
+    }),
+  );
+}
+
+export interface RunBeat {
+  readonly runId: string;
+  /** The one handed over last in this worker. */
+  readonly recipient: string | null;
+  readonly workerId: string;
+  /** Left out where nothing was summed this time: what was known stays. */
+  readonly known?: { readonly checkpoint: Checkpoint; readonly progress: NonNullable<RunDoc['progress']> };
+}
+
+/** Filter: it sends, and nobody else has written one meanwhile. */
+export async function writeRunHeartbeats(
+  store: Store,
+  beats: readonly RunBeat[],
+  silentMs: number,
+): Promise<void> {
+  const writes = beats.map(({ runId, recipient, workerId, known }): AnyBulkWriteOperation<RunDoc> => {
+    const beat: Partial<RunHeartbeatDoc> = {
+      recipient,
+      status: 'sending',
+      workerId,
+      pid: process.pid,
+      ...(known === undefined ? {} : told(known.checkpoint)),
+    };
+    const heartbeat = { $mergeObjects: ['$heartbeat', { $literal: beat }, { at: '$$NOW' }] };
+    const sums = Object.entries(known ?? {}).map(([name, value]) => [name, { $literal: value }]);
+    return {
+      updateOne: {
+        filter: { _id: runId, status: 'sending', ...silentFor(silentMs) },
+        update: [{ $set: { heartbeat, ...Object.fromEntries(sums) } }],
+      },
+    };
+  });
+  await store.runs.bulkWrite(writes, { ordered: false, ...QUICK });
+}
+
+/** What a heartbeat shows of a checkpoint. */
+export function told(checkpoint: Checkpoint): Pick<RunHeartbeatDoc, 'progress' | 'percent'> {
+  return { progress: progressText(checkpoint), percent: percentOf(checkpoint) };
+}
+
+/** Notes on these runs that a worker that held pages of them ended by an error. */
+export async function recordCrash(store: Store, runIds: readonly string[], crash: CrashDoc): Promise<void> {
+  if (runIds.length === 0) return;
+  await store.runs.updateMany({ _id: { $in: [...runIds] } }, { $set: { crash } });
+}
