@@ -5,7 +5,6 @@
  */
 import type { Clock } from '../clock.ts';
 import { checkpointOf } from '../core/checkpoint.ts';
-import { nextSamples } from '../core/progress-rate.ts';
 import type { HeldRunBeat } from '../delivery/hold-environment.ts';
 import type { Logger } from '../logger.ts';
 import { type RunBeat, silentRuns, sumManyRuns, writeRunHeartbeats } from '../store/run-heartbeats.ts';
@@ -17,7 +16,6 @@ const SHARE_OF_TIME = 20;
 export interface RunHeartbeatOptions {
   readonly store: Store;
   readonly clock: Clock;
-  readonly serverNow: () => Date;
   readonly logger: Logger;
   readonly workerId: string;
   readonly heartbeatMs: number;
@@ -26,7 +24,7 @@ export interface RunHeartbeatOptions {
 }
 
 export function createRunHeartbeat(options: RunHeartbeatOptions): Duty {
-  const { store, clock, serverNow, workerId, heartbeatMs } = options;
+  const { store, clock, workerId, heartbeatMs } = options;
   let sumAgainAt = Number.NEGATIVE_INFINITY;
 
   const run = async (): Promise<void> => {
@@ -46,14 +44,10 @@ export function createRunHeartbeat(options: RunHeartbeatOptions): Duty {
       sumAgainAt = now + SHARE_OF_TIME * (now - from);
     }
     const recipients = new Map(held.map(({ runId, recipient }) => [runId, recipient]));
-    const now = serverNow();
-    const beats = silent.map(({ _id, total = 0, progress }): RunBeat => {
-      const beat = { runId: _id, recipient: recipients.get(_id) ?? null, workerId };
+    const beats = silent.map(({ _id, total = 0 }): RunBeat => {
       const sums = counts?.get(_id);
-      if (sums === undefined) return beat;
-      const samples = nextSamples(progress, now);
-      const known = { checkpoint: checkpointOf(sums, total), progress: { counts: sums, at: now, samples } };
-      return { ...beat, known };
+      const checkpoint = sums && checkpointOf(sums, total);
+      return { runId: _id, recipient: recipients.get(_id) ?? null, workerId, checkpoint };
     });
     await writeRunHeartbeats(store, beats, silentMs);
   };

@@ -13,7 +13,7 @@ import type { Store } from './store.ts';
 /** One lost with a failover is written again in the next period. */
 const QUICK = { writeConcern: { w: 1 } } as const;
 
-export type SilentRun = Pick<RunDoc, '_id' | 'total' | 'progress'>;
+export type SilentRun = Pick<RunDoc, '_id' | 'total'>;
 
 /** Those of these runs that send and have had no sign of life for so long. */
 export async function silentRuns(
@@ -24,7 +24,7 @@ export async function silentRuns(
   return store.runs
     .find(
       { _id: { $in: [...runIds] }, status: 'sending', ...silentFor(silentMs) },
-      { projection: { total: 1, progress: 1 } },
+      { projection: { total: 1 } },
     )
     .toArray();
 }
@@ -60,8 +60,8 @@ export interface RunBeat {
   /** The one handed over last in this worker. */
   readonly recipient: string | null;
   readonly workerId: string;
-  /** Left out where nothing was summed this time: what was known stays. */
-  readonly known?: { readonly checkpoint: Checkpoint; readonly progress: NonNullable<RunDoc['progress']> };
+  /** Undefined: nothing was summed this time, and what was known stays. */
+  readonly checkpoint: Checkpoint | undefined;
 }
 
 /** Filter: it sends, and nobody else has written one meanwhile. */
@@ -70,20 +70,20 @@ export async function writeRunHeartbeats(
   beats: readonly RunBeat[],
   silentMs: number,
 ): Promise<void> {
-  const writes = beats.map(({ runId, recipient, workerId, known }): AnyBulkWriteOperation<RunDoc> => {
+  const writes = beats.map(({ runId, recipient, workerId, checkpoint }): AnyBulkWriteOperation<RunDoc> => {
     const beat: Partial<RunHeartbeatDoc> = {
       recipient,
       status: 'sending',
       workerId,
       pid: process.pid,
-      ...(known === undefined ? {} : told(known.checkpoint)),
+      ...(checkpoint === undefined ? {} : told(checkpoint)),
     };
     const heartbeat = { $mergeObjects: ['$heartbeat', { $literal: beat }, { at: '$$NOW' }] };
-    const sums = Object.entries(known ?? {}).map(([name, value]) => [name, { $literal: value }]);
+    const known = checkpoint === undefined ? {} : { checkpoint: { $literal: checkpoint } };
     return {
       updateOne: {
         filter: { _id: runId, status: 'sending', ...silentFor(silentMs) },
-        update: [{ $set: { heartbeat, ...Object.fromEntries(sums) } }],
+        update: [{ $set: { heartbeat, ...known } }],
       },
     };
   });
