@@ -128,6 +128,11 @@ export interface EventMap {
   'delivery:unknown': DeliveryPayload;
   /** Recorded for another attempt at `delivery.dueAt`. */
   'delivery:retrying': DeliveryPayload;
+  /**
+   * Recorded as unknown, code `quarantined`: workers died one after another while it was being handed over, so that it is
+   * put aside until a person releases it (`releaseParked`). The rest of its page goes on.
+   */
+  'delivery:quarantined': DeliveryPayload;
   /** This worker holds a page whose holder showed no sign of life. */
   'page:taken-over': PagePayload & { readonly fromWorkerId: string; readonly unsettled: number };
   /** Holders of this page died `deaths` times in a row: nobody takes it until a person releases it. */

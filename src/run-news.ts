@@ -61,6 +61,26 @@ export async function freezingFailed(options: RunNewsOptions, run: RunDoc, detai
   events.emit('campaign:failed', { ...aboutRun(run), reason });
 }
 
+/** Recipients that stop their workers were put aside. */
+export async function tellQuarantined(
+  options: RunNewsOptions,
+  run: RunDoc,
+  deliveries: readonly DeliveryEvent[],
+): Promise<void> {
+  const { journal, events, logger } = options;
+  for (const delivery of deliveries) {
+    const { recipientId, reason } = delivery;
+    logger.error({ campaign: run.name, recipient: recipientId, reason }, 'a recipient was put aside');
+    await journal.write({
+      campaignId: run.campaignId,
+      runId: run._id,
+      kind: 'recipient-quarantined',
+      detail: { recipientId, reason },
+    });
+    events.emit('delivery:quarantined', { ...aboutRun(run), delivery });
+  }
+}
+
 export async function tellParked(options: RunNewsOptions, run: RunDoc, page: number): Promise<void> {
   const { journal, events, logger } = options;
   logger.error({ campaign: run.name, page }, 'a page was put aside: its holders died three times in a row');

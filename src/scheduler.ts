@@ -13,6 +13,7 @@ import { orAtDeadline } from './deadline.ts';
 import { FLUSHES_AT_ONCE, type HoldEnvironment } from './delivery/hold-environment.ts';
 import { RunFreezer } from './delivery/run-freezer.ts';
 import { RunSharing } from './delivery/run-sharing.ts';
+import { Slots } from './delivery/slots.ts';
 import { CampaignSchedulerError } from './errors.ts';
 import { EventBus, type EventListener, type EventName } from './events.ts';
 import { processBulkCampaign } from './jobs/process-bulk-campaign.ts';
@@ -21,7 +22,7 @@ import { listOccurrences, type OccurrenceList } from './occurrences.ts';
 import { previewSchedule, type SchedulePreview, type SchedulePreviewInput } from './preview-schedule.ts';
 import { alarmOf, BULK_ALARM, RECURRING_ALARM } from './queue/alarm.ts';
 import { type Alarms, createAlarms } from './queue/alarms.ts';
-import { freezingFailed, tellDeliveries, tellParked, wantsDeliveries } from './run-news.ts';
+import { freezingFailed, tellDeliveries, tellParked, tellQuarantined, wantsDeliveries } from './run-news.ts';
 import { createServerClock, type ServerClock } from './server-clock.ts';
 import { type Alerter, createAlerter } from './services/alerter.ts';
 import { createClaimWatch } from './services/claim-watch.ts';
@@ -150,11 +151,13 @@ class Scheduler implements CampaignScheduler {
       claimMarginMs: options.claimMarginMs,
       sendTimeoutMs: options.sendTimeoutMs,
       inTurn: pLimit(FLUSHES_AT_ONCE),
+      suspectPlace: new Slots(1),
       telling: new Set(),
       stopped: () => this.#closed,
       onProgress: () => this.#heartbeat.noteProgress(),
       wantsDeliveries: () => wantsDeliveries(events),
       onRecorded: (run, deliveries) => tellDeliveries(events, run, deliveries),
+      onQuarantined: (run, deliveries) => void tellQuarantined(shared, run, deliveries),
     };
     const creation: CreationOptions = { store, options, workerId, serverNow };
 

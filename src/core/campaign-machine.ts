@@ -68,7 +68,14 @@ const TABLE: Record<CampaignAction, Row> = {
     failed: 'same',
     cancelled: 'same',
   },
-  'release-parked': { processing: 'same', paused: 'same' },
+  // Who was put aside counts as unknown, so that the campaign may have ended.
+  'release-parked': {
+    scheduled: 'processing',
+    processing: 'same',
+    paused: 'same',
+    completed: 'processing',
+    failed: 'processing',
+  },
   // These three are of recurring campaigns; each run goes on after those that are open.
   'run-now': { scheduled: 'processing', processing: 'same', completed: 'processing' },
   backfill: { scheduled: 'processing', processing: 'same', completed: 'processing' },

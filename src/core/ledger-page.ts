@@ -62,6 +62,8 @@ export interface Detail {
   readonly settle?: 'resend' | 'reconcile' | 'retry';
   /** Failures of the messenger itself while others succeeded. */
   readonly providerFailures?: number;
+  /** Of a suspect: holders in a row that died while it was in flight. Gone with its next outcome. */
+  readonly deaths?: number;
 }
 
 export interface Columns {
@@ -167,9 +169,9 @@ export class LedgerPage {
 
   /** An intent: the attempt is counted here, before anything is handed over. */
   begin(index: number, at: number): void {
-    const kept = this.#details.get(index)?.providerFailures;
+    const kept = keptDetail(this.#details.get(index));
     this.#attempts[index] = this.attempts(index) + 1;
-    this.set(index, 'sending', at, kept === undefined ? undefined : { providerFailures: kept });
+    this.set(index, 'sending', at, kept);
   }
 
   /** Takes an intent back whose hand-over never began, or which cost the recipient nothing: the attempt is not counted. */
@@ -232,6 +234,17 @@ export class LedgerPage {
   get settled(): boolean {
     return settledCount(this.counts) === this.size;
   }
+}
+
+/** What outlasts an intent, and an intent that is taken back. */
+export function keptDetail(detail: Detail | undefined): Detail | undefined {
+  if (detail === undefined) return undefined;
+  const { providerFailures, deaths } = detail;
+  if (providerFailures === undefined && deaths === undefined) return undefined;
+  return {
+    ...(providerFailures === undefined ? {} : { providerFailures }),
+    ...(deaths === undefined ? {} : { deaths }),
+  };
 }
 
 function decodeGenerations(stored: Uint8Array | undefined, size: number): Uint16Array | undefined {

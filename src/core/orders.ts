@@ -2,7 +2,8 @@
  * Orders of a person, and what each does to a page. Pure: `applyOrder` changes the page value only; the holder writes it
  * together with the page's order number, so an order acts on a page exactly once.
  */
-import type { LedgerPage } from './ledger-page.ts';
+import { DEATHS_TO_PARK, QUARANTINED } from './crash-loop.ts';
+import type { Detail, LedgerPage } from './ledger-page.ts';
 
 export type Resolution = 'sent' | 'failed' | 'resend';
 
@@ -64,6 +65,13 @@ export function applyOrder(page: LedgerPage, n: number, order: Order, unsettled:
     );
   const mayBeUnderWay = (index: number): boolean =>
     unsettled.has(index) && page.detail(index)?.token !== undefined;
+  /** The same round goes on: attempts and idempotency key stay what they are. */
+  const sendAgain = (index: number, more: Detail = {}): void => {
+    if (mayBeUnderWay(index)) {
+      const detail = { ...onlyToken(page, index), settle: 'resend' as const, ...more };
+      page.set(index, 'unsettled', page.at(index), detail);
+    } else page.set(index, 'retrying', page.at(index), { dueAt: 0, code: 'resend', ...more });
+  };
 
   switch (order.kind) {
     case 'cancel':
@@ -85,13 +93,16 @@ export function applyOrder(page: LedgerPage, n: number, order: Order, unsettled:
         if (order.resolution === 'sent') page.set(index, 'sent', order.at, { code: 'resolved' });
         else if (order.resolution === 'failed') {
           page.set(index, 'failed', order.at, { ...onlyToken(page, index), code: 'resolved' });
-        } else if (mayBeUnderWay(index)) {
-          page.set(index, 'unsettled', page.at(index), { ...onlyToken(page, index), settle: 'resend' });
-        } else page.set(index, 'retrying', page.at(index), { dueAt: 0, code: 'resend' });
+        } else sendAgain(index);
       }
       return;
     case 'release-parked':
-      return; // the page goes on as it is; its holder starts the count of deaths anew
+      // The page goes on as it is; its holder starts the count of deaths anew. Who was put aside is handed over alone
+      // again, and one more death is enough: each costs a worker.
+      for (const index of chosen(page.indices('unknown'))) {
+        if (page.detail(index)?.code === QUARANTINED) sendAgain(index, { deaths: DEATHS_TO_PARK - 1 });
+      }
+      return;
   }
 }
 

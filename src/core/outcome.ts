@@ -1,7 +1,7 @@
 /**
  * What one answer of a messenger makes of a recipient. Pure: changes the page value, says what the holder has to do next.
  */
-import type { LedgerPage } from './ledger-page.ts';
+import { keptDetail, type LedgerPage } from './ledger-page.ts';
 import { type FailureKind, retryDelayMs } from './retry.ts';
 import { abandon, type OnUnknown } from './settlement.ts';
 
@@ -79,11 +79,13 @@ export function withdrawIntent(
   why: ReturnType<typeof reasonOf> | object = {},
   failures?: number,
 ): void {
-  const providerFailures = failures ?? page.detail(index)?.providerFailures;
+  const { providerFailures = 0, ...kept } = keptDetail(page.detail(index)) ?? {};
+  const counted = failures ?? providerFailures;
   const detail = {
     ...(page.attempts(index) > 1 ? { dueAt: 0 } : {}),
     ...why,
-    ...(providerFailures === undefined || providerFailures === 0 ? {} : { providerFailures }),
+    ...kept,
+    ...(counted === 0 ? {} : { providerFailures: counted }),
   };
   page.withdraw(index, now, Object.keys(detail).length > 0 ? detail : undefined);
 }

@@ -2,6 +2,7 @@
  * How a holder lets go of a page that has nothing in flight: done, parked, waiting for a retry, or free for anybody. Pure:
  * the holder writes it together with the last outcomes.
  */
+import { DEATHS_TO_PARK } from './crash-loop.ts';
 import { type LedgerPage, settledCount } from './ledger-page.ts';
 import { roundUpDue } from './retry.ts';
 
@@ -10,7 +11,7 @@ export type Release =
   | { readonly status: 'waiting'; readonly dueAt: Date };
 
 export interface HoldSituation {
-  /** Holders that died in a row while they had something of this page in flight. */
+  /** Holders that died in a row without naming the recipient that may be to blame. */
   readonly deaths: number;
   /** Recipients that may be sent to now. */
   readonly queued: number;
@@ -21,8 +22,6 @@ export interface HoldSituation {
   readonly openFrom: (at: number) => number;
 }
 
-/** A page whose holders died so often in a row is put aside: something on it may be what kills them. */
-export const DEATHS_TO_PARK = 3;
 const DUE_STEP_MS = 5000;
 
 /** Undefined while something is still to be done with the page. */

@@ -3,6 +3,7 @@
  * Invariant: nobody is sent to again by policy before the earlier holder's last possible send has ended, and nobody
  * whose hand-over may have happened ever counts as sent or failed without somebody having said so.
  */
+import { DEATHS_TO_PARK, QUARANTINED } from './crash-loop.ts';
 import type { Detail, LedgerPage } from './ledger-page.ts';
 
 /** What becomes of a recipient when nobody can know whether the message left. */
@@ -29,7 +30,12 @@ export interface LateTruth {
 
 export const GAVE_UP = 'gave_up';
 
-/** Gives the recipients in flight under `token` the state that the policy asks for. `since`: the present, server time. */
+const NOBODY: ReadonlyMap<number, number> = new Map();
+
+/**
+ * Gives the recipients in flight under `token` the state that the policy asks for. `since`: the present, server time.
+ * `suspicion`: deaths that those who go out again may be to blame for.
+ */
 export function abandon(
   page: LedgerPage,
   recipients: readonly number[],
@@ -37,13 +43,18 @@ export function abandon(
   policy: OnUnknown,
   why: { code: string; reason: string },
   since: number,
+  suspicion: ReadonlyMap<number, number> = NOBODY,
 ): void {
   for (const index of recipients) {
+    const deaths = suspicion.get(index);
     // The instant of the intent stays: it is what an idempotency window is measured from.
     const at = page.at(index);
     if (policy === 'hold') page.set(index, 'unknown', at, { ...why, token, since });
     else if (policy === 'give-up') page.set(index, 'failed', at, { ...why, code: GAVE_UP, token, since });
-    else page.set(index, 'unsettled', at, { ...why, token, settle: policy });
+    else {
+      const suspected = deaths === undefined ? {} : { deaths };
+      page.set(index, 'unsettled', at, { ...why, token, settle: policy, ...suspected });
+    }
   }
 }
 
@@ -63,20 +74,36 @@ export function waiting(page: LedgerPage, entry: Unsettled): { resend: number[];
   return result;
 }
 
-/** Resends one unsettled recipient, or holds it when attempts or the provider's memory are used up. */
+/**
+ * Resends one unsettled recipient, or holds it: when it has stopped its workers too often, or attempts or the provider's
+ * memory are used up.
+ */
 export function resend(page: LedgerPage, index: number, now: number, limits: ResendLimits): void {
   const detail = page.detail(index) ?? {};
   if (detail.settle === 'retry') return page.renew(index, page.generation(index), now);
+  const { deaths = 0 } = detail;
+  if (deaths >= DEATHS_TO_PARK) {
+    const reason = `put aside: ${deaths} workers in a row were lost while it was being handed over, at last with nobody else of its page`;
+    return hold(page, index, reason, now, QUARANTINED);
+  }
   const forgotten = limits.windowMs !== undefined && now - page.at(index) > limits.windowMs;
   if (forgotten) hold(page, index, 'the provider no longer remembers the idempotency key', now);
   else if (page.attempts(index) >= limits.maxAttempts) hold(page, index, 'no attempts left', now);
-  else page.set(index, 'retrying', now, { dueAt: 0, code: detail.code ?? 'resend' });
+  else {
+    const suspected = detail.deaths === undefined ? {} : { deaths };
+    page.set(index, 'retrying', now, { dueAt: 0, code: detail.code ?? 'resend', ...suspected });
+  }
 }
 
 /** Keeps one unsettled recipient as unknown. */
-export function hold(page: LedgerPage, index: number, reason: string, since: number): void {
-  const { settle: _settle, ...detail } = page.detail(index) ?? {};
-  page.set(index, 'unknown', page.at(index), { ...detail, reason, since });
+export function hold(page: LedgerPage, index: number, reason: string, since: number, code?: string): void {
+  const { settle: _settle, deaths: _deaths, ...detail } = page.detail(index) ?? {};
+  page.set(index, 'unknown', page.at(index), {
+    ...detail,
+    ...(code === undefined ? {} : { code }),
+    reason,
+    since,
+  });
 }
 
 /** Takes in late truths where the outcome is still that claim's and that attempt's. Returns how many changed something. */

@@ -30,6 +30,8 @@ export interface HoldEnvironment {
    * queue up at the server, claims and looks would have to wait for. Who waits for its turn writes more at once.
    */
   readonly inTurn: LimitFunction;
+  /** One place: for the one recipient in flight that may be what stops its workers. */
+  readonly suspectPlace: Slots;
   /** Late truths that are being told, also of pages that are no longer held: a stop waits for them. */
   readonly telling: Set<Promise<void>>;
   /** The scheduler has stopped: nothing is written any more. */
@@ -38,6 +40,8 @@ export interface HoldEnvironment {
   readonly onProgress: () => void;
   /** Called after outcomes are durable. */
   readonly onRecorded: (run: RunDoc, deliveries: readonly DeliveryEvent[]) => void;
+  /** Called after it is durable that these were put aside, because they stop their workers. */
+  readonly onQuarantined: (run: RunDoc, deliveries: readonly DeliveryEvent[]) => void;
   /** Does anybody listen to single deliveries? */
   readonly wantsDeliveries: () => boolean;
 }

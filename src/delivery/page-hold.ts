@@ -7,10 +7,11 @@
  * the truth about sends that had begun.
  */
 
+import { DEATHS_TO_PARK, QUARANTINED } from '../core/crash-loop.ts';
 import type { LedgerPage } from '../core/ledger-page.ts';
 import { applyOrder, type Order } from '../core/orders.ts';
 import { recordOutcome, type SendOutcome } from '../core/outcome.ts';
-import { DEATHS_TO_PARK, decideRelease, type Release } from '../core/page-release.ts';
+import { decideRelease, type Release } from '../core/page-release.ts';
 import type { Recipient } from '../core/recipient.ts';
 import type { ResendLimits } from '../core/settlement.ts';
 import type { Message } from '../messengers/messenger.ts';
@@ -62,6 +63,8 @@ export class PageHold {
   readonly #next: SendQueue | undefined;
   readonly #hours: ZoneHours | undefined;
 
+  /** Put aside, and not durable yet. */
+  readonly #quarantined = new Set<number>();
   #letGo: LetGoReason | undefined;
   #lost = false;
   /** Let go of, or being let go of: what comes now is told like the truth about a page of somebody else's. */
@@ -104,7 +107,7 @@ export class PageHold {
       onOutcome: (index, outcome, startedAt) => this.#take(index, outcome, startedAt),
       onLateAnswer: (index, attempt, outcome) => this.#takeLateAnswer(index, attempt, outcome),
     });
-    this.#next = line && new SendQueue(run, line, this.#page, env.serverNow, this.#kick);
+    this.#next = line && new SendQueue(run, line, this.#page, env.suspectPlace, env.serverNow, this.#kick);
     if (line === undefined) this.#letGo = 'no-messenger';
     if (!this.#isOpen) this.letGo('window');
   }
@@ -197,7 +200,9 @@ export class PageHold {
   /** Records what is to be recorded, and new intents, in one update. */
   async #write(): Promise<HoldEnd | undefined> {
     if (this.#forced) return 'lost';
-    const intents = this.#maySend ? (this.#next?.choose() ?? []) : [];
+    const intents = this.#maySend
+      ? (this.#next?.choose(this.#record.deaths === DEATHS_TO_PARK - 1) ?? [])
+      : [];
     const release = intents.length === 0 ? this.#release() : undefined;
     if (release === undefined && intents.length === 0 && !this.#mustFlush()) return undefined;
     this.#released = release !== undefined;
@@ -327,8 +332,7 @@ export class PageHold {
     const now = this.#env.serverNow().getTime();
     const limits = this.#resendLimits();
     const { resend, reconcile, asked } = this.#settling.takeDue();
-    this.#next?.add(this.#settling.resendAll(resend, now, limits));
-    for (const index of resend) this.#record.changed(index);
+    this.#resend(resend, now, limits);
     this.#record.touch(); // or entries would stay in the document that need no settling any more
     if (reconcile.length === 0) return;
     const messages = reconcile.map((index) => this.#messageTo(index));
@@ -336,12 +340,22 @@ export class PageHold {
       if (this.#lost || this.#forced) return;
       const answeredAt = this.#env.serverNow().getTime();
       for (const [position, index] of reconcile.entries()) {
-        if (this.#settling.reconcile(index, answers[position], answeredAt, limits)) this.#next?.add([index]);
+        if (this.#settling.reconcile(index, answers[position], answeredAt))
+          this.#resend([index], answeredAt, { ...limits, windowMs: undefined });
         this.#record.changed(index);
       }
       this.#record.touch();
       this.kick();
     });
+  }
+
+  /** Lets these go out again, but those whose attempts or chances are used up. */
+  #resend(indices: readonly number[], now: number, limits: ResendLimits): void {
+    this.#next?.add(this.#settling.resendAll(indices, now, limits));
+    for (const index of indices) {
+      this.#record.changed(index);
+      if (this.#page.detail(index)?.code === QUARANTINED) this.#quarantined.add(index);
+    }
   }
 
   #resendLimits(): ResendLimits {
@@ -368,8 +382,16 @@ export class PageHold {
   #recorded(recorded: ReadonlyMap<number, unknown>, sending: number): void {
     this.#next?.keepPlaces(sending);
     if (recorded.size > 0) this.#env.onProgress();
-    if (!this.#env.wantsDeliveries()) return;
-    this.#env.onRecorded(this.#run.doc, deliveriesOf(this.#page, this.#recipients, recorded.keys()));
+    if (this.#env.wantsDeliveries())
+      this.#env.onRecorded(this.#run.doc, deliveriesOf(this.#page, this.#recipients, recorded.keys()));
+    if (this.#quarantined.size > 0) this.#tellQuarantined(recorded);
+  }
+
+  #tellQuarantined(durable: ReadonlyMap<number, unknown>): void {
+    const told = [...this.#quarantined].filter((index) => durable.has(index));
+    for (const index of told) this.#quarantined.delete(index);
+    if (told.length > 0)
+      this.#env.onQuarantined(this.#run.doc, deliveriesOf(this.#page, this.#recipients, told));
   }
 
   /** The claim is gone. Nothing starts; what is known, or becomes known, of sends that had begun is told as late truth. */

@@ -22,7 +22,7 @@ export class PageRecord {
   readonly settling: Settling;
   /** The last order that the page has followed. */
   orderNo: number;
-  /** Holders that died in a row while they had something of it in flight. */
+  /** Holders that died in a row without naming the recipient that may be to blame. */
   deaths: number;
   readonly #env: HoldEnvironment;
   readonly #pageId: string;

@@ -1,7 +1,7 @@
 /**
  * Who is next on a page that is held: recipients that wait for an intent, and those that have one and wait to be handed
  * over. Invariants: an intent is chosen only with a place in the windows and a token of every rate; who has an intent is
- * either started or withdrawn, and keeps place and token until then.
+ * either started or withdrawn, and keeps place and token until then; suspects come last, and one by one.
  */
 import type { LedgerPage } from '../core/ledger-page.ts';
 import { withdrawIntent } from '../core/outcome.ts';
@@ -9,6 +9,8 @@ import type { HeldRun } from './hold-environment.ts';
 import type { MessengerLine } from './messenger-line.ts';
 import { Places } from './places.ts';
 import { RateShare } from './rate-share.ts';
+import type { Slots } from './slots.ts';
+import { Suspects } from './suspects.ts';
 
 /** Intents are written for sends that start within a second. */
 const TOKEN_NEAR_MS = 1000;
@@ -21,13 +23,21 @@ export class SendQueue {
   readonly #wake: () => void;
   readonly #places: Places;
   readonly #rates: RateShare;
-  /** Positions in the order in which they are to be sent. */
+  readonly #suspects: Suspects;
+  /** Positions in the order in which they are to be sent; suspects apart. */
   #waiting: number[];
   /** Intents acknowledged, hand-over not begun. */
   #ready: number[] = [];
 
-  /** `wake` is called when there may be room for more. */
-  constructor(run: HeldRun, line: MessengerLine, page: LedgerPage, serverNow: () => Date, wake: () => void) {
+  /** `suspectPlace` is shared by all pages of the worker. `wake` is called when there may be room for more. */
+  constructor(
+    run: HeldRun,
+    line: MessengerLine,
+    page: LedgerPage,
+    suspectPlace: Slots,
+    serverNow: () => Date,
+    wake: () => void,
+  ) {
     this.#run = run;
     this.#line = line;
     this.#page = page;
@@ -38,13 +48,14 @@ export class SendQueue {
       [run.rate, line.rate].filter((gate) => gate !== undefined),
       wake,
     );
-    this.#waiting = this.#sendable();
+    this.#suspects = new Suspects(page, suspectPlace, wake);
+    this.#waiting = this.#suspects.keepOf(this.#sendable());
     line.users += 1;
   }
 
   /** Recipients that wait for an intent. */
   get waiting(): number {
-    return this.#waiting.length;
+    return this.#waiting.length + this.#suspects.waiting;
   }
   /** Recipients that have an intent and wait to be handed over. */
   get ready(): number {
@@ -52,7 +63,7 @@ export class SendQueue {
   }
   /** Others wait for places that this page may hold. */
   get contended(): boolean {
-    return this.#places.contended;
+    return this.#places.contended || this.#suspects.contended;
   }
   /** As many as are worth a flush of their own. */
   get batch(): number {
@@ -75,29 +86,36 @@ export class SendQueue {
   /** Something could start, or an intent be written, that nothing else will wake the page for. */
   couldGoOn(inFlight: number): boolean {
     if (!this.#line.mayStart() || this.nextTokenInMs() > 0) return false; // a token wakes the page itself
-    return this.#ready.length > 0 || (this.#waiting.length > 0 && inFlight === 0);
+    return this.#ready.length > 0 || (this.waiting > 0 && inFlight === 0);
   }
 
   /** The page was changed by something else than a send: whom it can be sent to is found anew. */
   refill(): void {
-    this.#waiting = this.#sendable();
+    this.#suspects.clear();
+    this.#waiting = this.#suspects.keepOf(this.#sendable());
   }
   add(indices: readonly number[]): void {
-    this.#waiting.push(...indices);
+    this.#waiting.push(...this.#suspects.keepOf(indices));
   }
   clear(): void {
     this.#waiting = [];
+    this.#suspects.clear();
   }
 
-  /** New intents for the coming flush. The place of a finished send goes straight to the next recipient. */
-  choose(): number[] {
+  /**
+   * New intents for the coming flush. The place of a finished send goes straight to the next recipient. `oneByOne`: the
+   * page has ended its holders in a row, and the next one is to take as few with it as possible.
+   */
+  choose(oneByOne: boolean): number[] {
     if (this.blockedForMs() > 0) return [];
     if (this.#waiting.length === 0 && this.#page.counts.retrying > 0) this.refill();
     const { batch } = this;
-    if (this.#waiting.length === 0 || this.#ready.length >= 2 * batch) return [];
+    if (this.#waiting.length === 0) return this.#chooseSuspect();
+    if (this.#suspects.open || this.#ready.length >= 2 * batch) return [];
 
     const open = this.#page.count('sending');
-    const room = Math.min(this.#waiting.length, this.#places.room(open));
+    if (oneByOne && open > 0) return [];
+    const room = Math.min(oneByOne ? 1 : this.#waiting.length, this.#places.room(open));
     // A few at a time would cost a flush each; they can wait while enough are ready.
     if (room < Math.min(batch, this.#waiting.length) && this.#ready.length >= batch) return [];
     const count = this.#withTokens(room);
@@ -110,6 +128,18 @@ export class SendQueue {
     return chosen;
   }
 
+  /** When nobody else waits and nothing is in flight. */
+  #chooseSuspect(): number[] {
+    if (this.#suspects.waiting === 0 || this.#page.count('sending') > 0) return [];
+    const index = this.#suspects.next();
+    if (index === undefined || this.#places.room(0) === 0 || this.#withTokens(1) === 0) return [];
+    this.#suspects.begin(index);
+    this.#places.reserve(1);
+    this.#rates.reserve(1);
+    this.#page.begin(index, this.#serverNow().getTime());
+    return [index];
+  }
+
   /** The intents are durable. */
   written(chosen: readonly number[]): void {
     this.#ready.push(...chosen);
@@ -118,6 +148,7 @@ export class SendQueue {
   /** The flush that left so many recipients with an open fate is durable. */
   keepPlaces(open: number): void {
     this.#places.keep(open);
+    this.#suspects.keepPlace(open);
   }
 
   /** The recipient whose send starts now. Undefined: nobody's can; the page is woken when that changes. */
@@ -148,7 +179,7 @@ export class SendQueue {
     if (this.#ready.length === 0) return false;
     const now = this.#serverNow().getTime();
     for (const index of this.#ready) withdrawIntent(this.#page, index, now);
-    this.#waiting = [...this.#ready, ...this.#waiting];
+    this.#waiting = [...this.#suspects.keepOf(this.#ready), ...this.#waiting];
     this.#rates.release(this.#ready.length);
     this.#ready = [];
     return true;
@@ -172,6 +203,7 @@ export class SendQueue {
   /** The page is gone. */
   giveUp(): void {
     this.#places.giveUp();
+    this.#suspects.giveUp();
     this.#rates.giveUp();
     for (const slots of [this.#run.sends, this.#line.sends]) slots.forget(this.#wake);
     this.#line.users -= 1;

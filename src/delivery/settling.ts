@@ -132,8 +132,8 @@ export class Settling {
     }
   }
 
-  /** Applies one answer. Returns true when the recipient may go out again. */
-  reconcile(index: number, answer: Reconciliation | undefined, now: number, limits: ResendLimits): boolean {
+  /** Applies one answer. Returns true when it did not leave, so that it may go out again. */
+  reconcile(index: number, answer: Reconciliation | undefined, now: number): boolean {
     if (this.#page.letter(index) !== 'unsettled') return false; // a late truth was faster
     switch (answer?.status) {
       case 'sent': {
@@ -151,7 +151,7 @@ export class Settling {
         });
         return false;
       case 'not-sent':
-        return this.resendAll([index], now, { ...limits, windowMs: undefined }).length > 0;
+        return true;
       default:
         hold(this.#page, index, 'the messenger could not say whether it left', now);
         return false;

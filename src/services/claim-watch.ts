@@ -4,6 +4,7 @@
  * same write that takes the page.
  */
 
+import { verdictOnDeath } from '../core/crash-loop.ts';
 import { type Sighting, Watch } from '../core/liveness.ts';
 import { abandon, applyLateTruths } from '../core/settlement.ts';
 import { type HoldEnvironment, momentOf } from '../delivery/hold-environment.ts';
@@ -16,6 +17,7 @@ import type { Journal } from '../store/journal.ts';
 import { readClaims, takeOverPage, type WatchedClaim } from '../store/ledger-claims.ts';
 import { decodePage, readPage } from '../store/ledger-pages.ts';
 import { readRun } from '../store/runs.ts';
+import { wasStopping } from '../store/workers.ts';
 import { createDuty, type Duty } from './duty.ts';
 
 export interface ClaimWatchOptions {
@@ -77,7 +79,10 @@ async function takeOver(
   const [document, run] = await Promise.all([readPage(store, watched.pageId), readRun(store, watched.runId)]);
   const old = document?.claim;
   if (document === null || run === null || old?.token !== sighting.token || old.seq !== sighting.seq) return;
-  const audience = await readAudiencePage(store, run.audienceId ?? '', document.n);
+  const [audience, stopping] = await Promise.all([
+    readAudiencePage(store, run.audienceId ?? '', document.n),
+    wasStopping(store, old.workerId),
+  ]);
   if (audience === null) {
     logger.error(
       { page: watched.pageId },
@@ -91,7 +96,8 @@ async function takeOver(
   // Nothing of a cancelled campaign goes out again.
   const cancelled = run.orders.some((order) => order.kind === 'cancel');
   const policy = cancelled && run.limits.onUnknown !== 'give-up' ? 'hold' : run.limits.onUnknown;
-  abandon(page, sending, old.token, policy, WORKER_LOST, env.serverNow().getTime());
+  const { pageDeaths, suspicion } = verdictOnDeath(page, document.deaths, stopping);
+  abandon(page, sending, old.token, policy, WORKER_LOST, env.serverNow().getTime(), suspicion);
   applyLateTruths(page, document.late ?? []);
   const entry = { token: old.token, recipients: sending, waitMs: old.sendTimeoutMs + env.claimMarginMs };
   const claim: Claim = sharing.newClaim();
@@ -102,8 +108,7 @@ async function takeOver(
     details: page.takeChangedDetails(),
     unsettled: [...(document.unsettled ?? []), ...(sending.length > 0 ? [entry] : [])],
     orderNo: document.orderNo,
-    // A page on which nothing was being handed over cannot be what killed its holder.
-    deaths: document.deaths + (sending.length > 0 || (document.unsettled ?? []).length > 0 ? 1 : 0),
+    deaths: pageDeaths,
   });
   if (taken === null) return; // not dead after all, or another worker was first
   sharing.adopt(taken, run, audience, claimedAt);

@@ -219,7 +219,7 @@ export interface LedgerPageDoc {
   unsettled?: Unsettled[];
   late?: LateTruth[];
   dueAt?: Date;
-  /** Holders that died in a row without recording an outcome. */
+  /** Holders that died in a row without recording an outcome, and without naming the recipient that may be to blame. */
   deaths: number;
   schemaVersion: number;
 }

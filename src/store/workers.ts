@@ -29,6 +29,12 @@ export async function latestWorkers(store: Store, limit: number): Promise<Worker
   return store.workers.find().sort({ heartbeatAt: -1 }).limit(limit).toArray();
 }
 
+/** Had this worker been told to stop? Then it did not die of what it was doing. */
+export async function wasStopping(store: Store, workerId: string): Promise<boolean> {
+  const found = await store.workers.findOne({ _id: workerId }, { projection: { state: 1 } });
+  return found?.state === 'stopping' || found?.state === 'stopped';
+}
+
 /** Messengers and sources that workers have announced within a week. */
 export async function announced(store: Store): Promise<Pick<WorkerDoc, 'messengers' | 'sources'>> {
   const workers = await store.workers.find({}, { projection: { messengers: 1, sources: 1 } }).toArray();

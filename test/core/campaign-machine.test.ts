@@ -18,7 +18,7 @@ const TABLE: Record<CampaignAction, string> = {
   'retry-failed': '- processing = = processing processing -',
   'resend-unknown': '- processing = = processing processing -',
   'resolve-unknown': '- = = = = = =',
-  'release-parked': '- - = = - - -',
+  'release-parked': '- processing = = processing processing -',
   'run-now': '- processing = - processing - -',
   backfill: '- processing = - processing - -',
   update: '= = = = - - -',

@@ -1,6 +1,7 @@
 /** What each order does to a page: a table, and laws that hold for every page. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { DEATHS_TO_PARK, QUARANTINED } from '../../src/core/crash-loop.ts';
 import { type Detail, LETTERS, LedgerPage, type Letter } from '../../src/core/ledger-page.ts';
 import {
   applyOrder,
@@ -100,6 +101,21 @@ it('what a clock that is a little ahead recorded before the order is meant by it
   const page = oneOfEach(AT + CLOCK_TOLERANCE_MS);
   applyOrder(page, 0, orderOf({ kind: 'resolve-unknown', resolution: 'sent' }), NOBODY);
   expect(page.count('unknown')).toBe(0);
+});
+
+it('releasing brings back who was put aside, with its key and its attempts, and nobody else', () => {
+  const page = oneOfEach(AT);
+  const unknown = page.indices('unknown');
+  const [aside = -1] = unknown;
+  page.set(aside, 'unknown', AT, { code: QUARANTINED, token: 'old', since: AT });
+  const before = [page.attempts(aside), page.generation(aside)];
+  applyOrder(page, 0, orderOf({ kind: 'release-parked' }), NOBODY);
+  expect(page.indices('unknown')).toEqual(unknown.slice(1));
+  expect([page.letter(aside), page.detail(aside)]).toEqual([
+    'retrying',
+    { dueAt: 0, code: 'resend', deaths: DEATHS_TO_PARK - 1 },
+  ]);
+  expect([page.attempts(aside), page.generation(aside)]).toEqual(before);
 });
 
 describe('while an earlier hand-over may still be under way', () => {

@@ -1,8 +1,9 @@
 /** How a page without anything in flight is let go of. */
 import fc from 'fast-check';
 import { expect, it, test } from 'vitest';
+import { DEATHS_TO_PARK } from '../../src/core/crash-loop.ts';
 import { LedgerPage, type Letter } from '../../src/core/ledger-page.ts';
-import { DEATHS_TO_PARK, decideRelease, type HoldSituation } from '../../src/core/page-release.ts';
+import { decideRelease, type HoldSituation } from '../../src/core/page-release.ts';
 import { pages } from './pages.ts';
 
 const NOW = 1_000_000;

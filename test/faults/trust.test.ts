@@ -6,6 +6,7 @@ import type { Clock } from '../../src/clock.ts';
 import { LedgerPage } from '../../src/core/ledger-page.ts';
 import type { HoldEnvironment } from '../../src/delivery/hold-environment.ts';
 import { PageFlusher } from '../../src/delivery/page-flusher.ts';
+import { Slots } from '../../src/delivery/slots.ts';
 import { openStore, type Store } from '../../src/store/store.ts';
 import { testDatabase } from '../support/mongo.ts';
 import { startProxy } from '../support/proxy.ts';
@@ -52,10 +53,12 @@ function environment(store: Store, clock: Clock): HoldEnvironment {
     claimMarginMs: MARGIN_MS,
     sendTimeoutMs: 1_000,
     inTurn: pLimit(1),
+    suspectPlace: new Slots(1),
     telling: new Set(),
     stopped: () => false,
     onRecorded: () => undefined,
     onProgress: () => {},
+    onQuarantined: () => undefined,
     wantsDeliveries: () => false,
   };
 }
