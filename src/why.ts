@@ -23,7 +23,13 @@ import { isForeign, isNewer } from './store/campaigns.ts';
 import type { CampaignDoc, RunDoc, WorkerDoc } from './store/documents.ts';
 import { campaignRateKey, messengerRateKey, readBuckets } from './store/rates.ts';
 import { latestRuns, readRun } from './store/runs.ts';
-import { otherSenders, readPageFacts, readZonesLeft, type ZoneCount } from './store/standing.ts';
+import {
+  countQuarantined,
+  otherSenders,
+  readPageFacts,
+  readZonesLeft,
+  type ZoneCount,
+} from './store/standing.ts';
 import type { Store } from './store/store.ts';
 import { liveWorkers } from './store/workers.ts';
 
@@ -112,11 +118,12 @@ async function readFacts(options: WhyOptions, campaign: CampaignDoc): Promise<Re
   // Another program's document may lack anything.
   const openRuns = Array.isArray(campaign.openRuns) ? campaign.openRuns : [];
   const first = isForeign(campaign) ? undefined : openRuns[0];
-  const [alarm, workers, run, attempts] = await Promise.all([
+  const [alarm, workers, run, attempts, quarantined] = await Promise.all([
     alarms.find([campaign._id.toHexString()]).then(([found]) => found),
     liveWorkers(store, workerOfflineAfterMs),
     first === undefined ? null : readRun(store, first.runId),
     freezingAttempts(store, first === undefined ? [] : [first.runId]),
+    first === undefined && campaign.status === 'completed' ? leftAside(store, campaign) : 0,
   ]);
   const alive = workers.filter((worker) => !hasEnded(worker));
   const details =
@@ -139,10 +146,17 @@ async function readFacts(options: WhyOptions, campaign: CampaignDoc): Promise<Re
         ? undefined
         : { ringsAt: alarm.nextRunAt, lockedAt: alarm.lockedAt, heldBy: alarm.lastModifiedBy },
     workers: alive.map(workerFacts),
+    quarantined,
     openRuns: openRuns.length,
     run: details?.facts,
   };
   return { facts, run: run ?? undefined, zones: details?.zones };
+}
+
+/** Whom the latest run put aside. */
+async function leftAside(store: Store, campaign: CampaignDoc): Promise<number> {
+  const [run] = await latestRuns(store, campaign._id, undefined, 1);
+  return run === undefined || run.report?.unknown === 0 ? 0 : countQuarantined(store, sizeOf(run));
 }
 
 function workerFacts({ _id, messengers, sources, resting = [] }: WorkerDoc): WorkerFacts {

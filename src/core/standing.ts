@@ -29,6 +29,8 @@ export interface StandingFacts {
     | undefined;
   /** Only those that gave a sign of life in time. */
   readonly workers: readonly WorkerFacts[];
+  /** Of a completed campaign's latest run: recipients that were put aside because they stop their workers. */
+  readonly quarantined: number;
   /** Runs whose books are not closed. Those after the first wait for it. */
   readonly openRuns: number;
   /** The first open run; `undefined`: there is none, or whoever opened it has not inserted it yet. */
@@ -195,6 +197,8 @@ export type Reason =
     }
   | { readonly code: 'retry_at'; readonly recipients: number; readonly until: Date }
   | { readonly code: 'parked'; readonly pages: number }
+  /** All that is left of a completed campaign. */
+  | { readonly code: 'quarantined'; readonly recipients: number }
   | { readonly code: 'closing' };
 
 export type ReasonCode = Reason['code'];

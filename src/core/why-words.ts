@@ -82,6 +82,8 @@ export function inWords(reason: Reason, now: Date): string {
       return `${count(reason.recipients, 'recipient')} to be tried again at ${at(reason.until)} or later; nobody else is left.`;
     case 'parked':
       return `${count(reason.pages, 'page')} put aside because the workers that held them died three times in a row. Release them with \`releaseParked\`.`;
+    case 'quarantined':
+      return `It is complete but for ${count(reason.recipients, 'recipient')} put aside because workers were lost one after another while ${reason.recipients === 1 ? 'it was' : 'each was'} being handed over. Release them with \`releaseParked\`.`;
     case 'closing':
       return 'All recipients are accounted for; its books are being closed.';
   }

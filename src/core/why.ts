@@ -34,7 +34,7 @@ export function explainStanding(facts: StandingFacts): Standing {
 }
 
 function reasonOf(facts: StandingFacts): Reason {
-  const { origin, campaign, openRuns } = facts;
+  const { origin, campaign, openRuns, quarantined } = facts;
   if (origin === 'foreign') return { code: 'not_adopted' };
   if (origin === 'newer') return { code: 'newer_version' };
   switch (campaign.status) {
@@ -47,7 +47,8 @@ function reasonOf(facts: StandingFacts): Reason {
     case 'processing':
       return openRuns > 0 ? ofRun(facts) : { code: 'no_run' };
     case 'completed':
-      return openRuns > 0 ? ofOrders(facts) : { code: 'completed' };
+      if (openRuns > 0) return ofOrders(facts);
+      return quarantined > 0 ? { code: 'quarantined', recipients: quarantined } : { code: 'completed' };
     case 'cancelled':
       return openRuns > 0 ? ofOrders(facts) : { code: 'cancelled', ...acted(facts) };
     case 'failed': {

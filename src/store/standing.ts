@@ -3,6 +3,7 @@
  * the audience. Reads only, and decides nothing.
  */
 import type { ObjectId } from 'mongodb';
+import { QUARANTINED } from '../core/crash-loop.ts';
 import type { Counts } from '../core/ledger-page.ts';
 import type { ClaimFacts, OtherCampaign, PageFacts } from '../core/standing.ts';
 import { type PageStatus, SCHEMA_VERSION } from './documents.ts';
@@ -75,6 +76,29 @@ function factsOf(rows: readonly Row[], total: number): PageFacts {
     dueAt: of('waiting')[0]?.dueAt ?? null,
     claims,
   };
+}
+
+/** Recipients of a run that were put aside because they stop their workers. Looks only at pages with unknown ones. */
+export async function countQuarantined(
+  store: Store,
+  run: { readonly runId: string; readonly pages: number },
+): Promise<number> {
+  const aside = {
+    $filter: {
+      input: { $objectToArray: { $ifNull: ['$details', {}] } },
+      cond: { $eq: ['$$this.v.code', QUARANTINED] },
+    },
+  };
+  const [row] = await store.ledgerPages
+    .aggregate<{ recipients: number }>(
+      [
+        { $match: { runId: run.runId, n: { $lt: run.pages }, 'counts.unknown': { $gt: 0 } } },
+        { $group: { _id: null, recipients: { $sum: { $size: aside } } } },
+      ],
+      MAJORITY,
+    )
+    .toArray();
+  return row?.recipients ?? 0;
 }
 
 export interface ZoneCount {

@@ -58,6 +58,7 @@ export function factsOf({ facts, campaign, run, pages }: Changes = {}): Standing
     campaign: { ...CAMPAIGN, ...campaign },
     alarm: { ringsAt: after(30_000), lockedAt: null, heldBy: null },
     workers: [WORKER],
+    quarantined: 0,
     openRuns: 1,
     run: { ...RUN, ...run, pages: { ...(run?.pages ?? PAGES), ...pages } },
     ...facts,

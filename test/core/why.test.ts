@@ -99,6 +99,13 @@ const CASES: readonly Case[] = [
   ],
   ['completed', idle({ status: 'completed' }), 'completed'],
   [
+    'completed but for those put aside',
+    idle({ status: 'completed' }, { quarantined: 1 }),
+    'quarantined',
+    { recipients: 1, moving: false },
+    /but for 1 recipient put aside because workers were lost .* while it was .* `releaseParked`/,
+  ],
+  [
     'completed, an order is about it',
     factsOf({
       campaign: { status: 'completed' },
@@ -455,6 +462,7 @@ describe('explainStanding', () => {
       ...['no_run', 'no_worker_for_source', 'no_worker_for_messenger', 'freezing', 'freezing_lost'],
       ...['freezing_retry', 'freezing_queued', 'applying_orders', 'sending', 'settling', 'taking_over'],
       ...['window_closed', 'rate', 'messenger_resting', 'waiting_for_turn', 'retry_at', 'parked', 'closing'],
+      'quarantined',
     ];
     expect([...new Set(CASES.map(([, , code]) => code))].sort()).toEqual(codes.sort());
   });
@@ -544,6 +552,7 @@ describe('whatever the facts', () => {
       }),
     ),
     workers: fc.array(worker, { maxLength: 2 }),
+    quarantined: few,
     openRuns: few,
     run: maybe(run),
   }) as fc.Arbitrary<StandingFacts>;

@@ -1,7 +1,9 @@
 /** Recipients that kill every worker that hands them over: they stop neither their campaign nor the others. */
 import { writeFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
+import type { CampaignScheduler } from '../../src/index.ts';
 import { testDatabase } from '../support/mongo.ts';
+import type { Worker } from '../support/processes.ts';
 import { bundledWorker } from './bundle.ts';
 import { crew, troubles } from './crew.ts';
 import { pagesOf, testScheduler, until, untilClosed } from './fixtures.ts';
@@ -11,6 +13,7 @@ import { row } from './rows.ts';
 const { db, uri } = await testDatabase();
 const { start, taken, logFile } = crew(await bundledWorker(), uri);
 const OPTIONS = { pageSize: 10, claimTtlMs: 1_500 };
+const QUICK = { ...OPTIONS, claimTtlMs: 1_000, sendTimeoutMs: 300 };
 const parkedPages = (id: string) =>
   db.collection('ledger_pages').countDocuments({ runId: `${id}:once`, status: 'parked' });
 
@@ -52,36 +55,92 @@ it('three deaths in a row: the page is put aside, the others go on, and a person
   expect(troubles(survivor).filter((line) => !line.includes('put aside'))).toEqual([]);
 });
 
-it('one recipient that is sent again by policy: unknown after its last attempt, and everybody else is sent', async () => {
+/** Starts workers, one after another died, until the campaign has ended. Returns how many died. */
+async function untilEnded(api: CampaignScheduler, id: string): Promise<{ deaths: number; last: Worker }> {
+  const ended = untilClosed(api, db, id).then(() => undefined);
+  for (let deaths = 0; ; deaths += 1) {
+    const last = await start({ options: QUICK });
+    const exit = await Promise.race([last.exit, ended]);
+    if (exit === undefined) return { deaths, last };
+    expect(exit).toMatchObject({ signal: 'SIGKILL' });
+  }
+}
+
+async function campaignWith(poison: readonly number[]): Promise<[CampaignScheduler, string]> {
   const api = await testScheduler({ mongo: uri, worker: false, messengers: declaredProviders() });
   const { id } = await api.campaigns.create({
-    name: 'a recipient that kills',
-    messenger: 'deduping',
+    name: 'recipients that kill',
+    messenger: 'mailer',
     content: {},
-    audience: Array.from({ length: 20 }, (_, index) =>
-      row(index, index === 3 ? { poison: true } : undefined),
+    audience: Array.from({ length: 30 }, (_, index) =>
+      row(index, poison.includes(index) ? { poison: true } : undefined),
     ),
-    concurrency: 1,
+    concurrency: 3,
     onUnknown: 'resend',
-    retry: { maxAttempts: 3 },
   });
-  for (let deaths = 0; deaths < 3; deaths += 1) {
-    expect(await (await start({ options: OPTIONS })).exit).toMatchObject({ signal: 'SIGKILL' });
-  }
-  await start({ options: OPTIONS });
-  await untilClosed(api, db, id);
-  // The one whose intent stood beside it every time may have used up its attempts with it.
-  const report = await api.campaigns.report(id);
-  expect(report?.unknown).toBeLessThanOrEqual(2);
-  expect(report).toMatchObject({ total: 20, sent: 20 - (report?.unknown ?? 0) });
-  expect(await api.campaigns.audit(id)).toMatchObject({ ok: true });
+  return [api, id];
+}
+
+const attemptsOf = (id: string, recipient: string) =>
+  taken(id).filter(({ recipientId }) => recipientId === recipient);
+
+it('one that kills its worker each time is put aside alone after three deaths, and sent when it is released', async () => {
+  const [api, id] = await campaignWith([3]);
+  const { deaths, last } = await untilEnded(api, id);
+  expect(deaths).toBe(3);
+  expect(await api.campaigns.report(id)).toMatchObject({ total: 30, sent: 29, unknown: 1 });
   expect(await api.campaigns.findDelivery(id, 'r3')).toMatchObject({
     state: 'unknown',
+    code: 'quarantined',
     attempts: 3,
-    reason: 'no attempts left',
+    reason: expect.stringContaining('3 workers in a row'),
   });
-  const keys = taken(id).filter(({ recipientId }) => recipientId === 'r3');
-  expect(keys.map(({ attempt }) => attempt)).toEqual([1, 2, 3]);
-  expect(new Set(keys.map(({ key }) => key)).size).toBe(1);
-  expect((await pagesOf(db, id)).map(({ status }) => status)).toEqual(['done', 'done']);
+  expect(attemptsOf(id, 'r3').map(({ attempt }) => attempt)).toEqual([1, 2, 3]);
+  // Those beside it at the first death went out once more, under the same key; nobody else did.
+  const others = taken(id).filter(({ recipientId }) => recipientId !== 'r3');
+  expect(new Set(others.map(({ key }) => key)).size).toBe(29);
+  expect(others.length).toBeLessThanOrEqual(29 + 5);
+  expect((await pagesOf(db, id)).map(({ status, deaths: left }) => [status, left])).toEqual([
+    ['done', 0],
+    ['done', 0],
+    ['done', 0],
+  ]);
+  expect(await last.next('delivery:quarantined')).toMatchObject({ delivery: { recipientId: 'r3' } });
+  const told = (await api.campaigns.journal(id)).filter(({ kind }) => kind === 'recipient-quarantined');
+  expect(told).toMatchObject([{ detail: { recipientId: 'r3' } }]);
+  expect(await api.why(id)).toMatchObject({ code: 'quarantined', recipients: 1 });
+
+  writeFileSync(healFile(logFile, id), '');
+  await api.campaigns.releaseParked(id);
+  await until('the one that was put aside', async () => (await api.campaigns.report(id))?.sent === 30);
+  expect(attemptsOf(id, 'r3').map(({ attempt }) => attempt)).toEqual([1, 2, 3, 4]);
+  expect(new Set(attemptsOf(id, 'r3').map(({ key }) => key)).size).toBe(1);
+  await untilClosed(api, db, id);
+  expect(await api.campaigns.audit(id)).toMatchObject({ ok: true });
+  expect(await api.why(id)).toMatchObject({ code: 'completed' });
+  expect(troubles(last).filter((line) => !line.includes('put aside'))).toEqual([]);
+});
+
+it('two on one page are put aside one after the other, and everybody else is sent', async () => {
+  const [api, id] = await campaignWith([11, 17]);
+  const { deaths, last } = await untilEnded(api, id);
+  expect(deaths).toBeLessThanOrEqual(6);
+  expect(await api.campaigns.report(id)).toMatchObject({ total: 30, sent: 28, unknown: 2 });
+  for (const recipient of ['r11', 'r17']) {
+    expect(await api.campaigns.findDelivery(id, recipient)).toMatchObject({
+      code: 'quarantined',
+      attempts: 3,
+    });
+  }
+  expect(await api.campaigns.audit(id)).toMatchObject({ ok: true });
+
+  // Released while it still kills: it goes out alone, and is put aside again after one more death.
+  await api.campaigns.releaseParked(id);
+  expect(await last.exit).toMatchObject({ signal: 'SIGKILL' });
+  writeFileSync(healFile(logFile, id), '');
+  await start({ options: QUICK });
+  await until('the end', async () => (await api.campaigns.report(id))?.unknown === 1);
+  expect(await api.campaigns.report(id)).toMatchObject({ sent: 29 });
+  await untilClosed(api, db, id);
+  expect(await api.why(id)).toMatchObject({ code: 'quarantined', recipients: 1 });
 });

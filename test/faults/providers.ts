@@ -8,7 +8,7 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { DeliveryError, type Message, type Messenger, type SendResult } from '../../src/index.ts';
 import { type Appender, readLog } from './send-log.ts';
 
-export const MESSENGERS = ['instant', 'short', 'ambiguous', 'deduping', 'slow', 'gated'] as const;
+export const MESSENGERS = ['instant', 'short', 'ambiguous', 'deduping', 'mailer', 'slow', 'gated'] as const;
 export type MessengerName = (typeof MESSENGERS)[number];
 
 export interface ProviderOptions {
@@ -39,6 +39,7 @@ export function declaredProviders(): Record<MessengerName, Messenger> {
     slow: plain,
     gated: plain,
     deduping: { send, reconcile, idempotent: true },
+    mailer: { send, idempotent: true },
   };
 }
 
@@ -105,6 +106,7 @@ export function providers(options: ProviderOptions): Record<MessengerName, Messe
         return verdict ?? { status: 'sent' };
       },
     },
+    mailer: { send: short, idempotent: true },
     deduping: {
       send: short,
       idempotent: true,

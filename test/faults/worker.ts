@@ -90,7 +90,12 @@ async function start(order: StartOrder): Promise<void> {
     ...TIMES,
     ...order.options,
   });
-  for (const name of ['page:taken-over', 'page:parked', 'campaign:completed'] as const) {
+  for (const name of [
+    'page:taken-over',
+    'page:parked',
+    'delivery:quarantined',
+    'campaign:completed',
+  ] as const) {
     scheduler.on(name, (payload) => say(name, payload));
   }
   say('started', { workerId: scheduler.workerId });
