@@ -3,8 +3,10 @@
  * Invariant: what is told is durable before; a loss of the audience is written under the guards of the store first, then
  * comes the log, the journal and the event.
  */
+import { DEATHS_TO_PARK } from './core/crash-loop.ts';
 import { aboutRun, type DeliveryEvent, type EventBus } from './events.ts';
 import type { Logger } from './logger.ts';
+import type { Alerter } from './services/alerter.ts';
 import { failCampaign } from './store/campaign-transitions.ts';
 import { readCampaign } from './store/campaigns.ts';
 import type { RunDoc } from './store/documents.ts';
@@ -18,6 +20,10 @@ export interface RunNewsOptions {
   readonly journal: Journal;
   readonly events: EventBus;
   readonly logger: Logger;
+}
+
+export interface AlarmingNewsOptions extends RunNewsOptions {
+  readonly alerter: Pick<Alerter, 'raise'>;
 }
 
 const DELIVERY_EVENTS = [
@@ -63,32 +69,50 @@ export async function freezingFailed(options: RunNewsOptions, run: RunDoc, detai
 
 /** Recipients that stop their workers were put aside. */
 export async function tellQuarantined(
-  options: RunNewsOptions,
+  options: AlarmingNewsOptions,
   run: RunDoc,
   deliveries: readonly DeliveryEvent[],
 ): Promise<void> {
-  const { journal, events, logger } = options;
+  const { journal, events, logger, alerter } = options;
+  const campaignId = run.campaignId.toHexString();
   for (const delivery of deliveries) {
     const { recipientId, reason } = delivery;
     logger.error({ campaign: run.name, recipient: recipientId, reason }, 'a recipient was put aside');
+    events.emit('delivery:quarantined', { ...aboutRun(run), delivery });
     await journal.write({
       campaignId: run.campaignId,
       runId: run._id,
       kind: 'recipient-quarantined',
       detail: { recipientId, reason },
     });
-    events.emit('delivery:quarantined', { ...aboutRun(run), delivery });
+    await alerter.raise({
+      key: `quarantined:${campaignId}`,
+      kind: 'recipient_quarantined',
+      level: 'warning',
+      message: `Campaign \`${run.name}\`: workers died one after another while they handed over the same recipient, which was put aside. \`releaseParked\` brings it back.`,
+      campaignId,
+      detail: { runId: run._id, recipientId },
+    });
   }
 }
 
-export async function tellParked(options: RunNewsOptions, run: RunDoc, page: number): Promise<void> {
-  const { journal, events, logger } = options;
+/** A page was put aside. */
+export async function tellParked(options: AlarmingNewsOptions, run: RunDoc, page: number): Promise<void> {
+  const { journal, events, logger, alerter } = options;
   logger.error({ campaign: run.name, page }, 'a page was put aside: its holders died three times in a row');
+  events.emit('page:parked', { ...aboutRun(run), page, deaths: DEATHS_TO_PARK });
   await journal.write({
     campaignId: run.campaignId,
     runId: run._id,
     kind: 'page-parked',
     detail: { page },
   });
-  events.emit('page:parked', { ...aboutRun(run), page, deaths: 3 });
+  await alerter.raise({
+    key: `parked:${run._id}:${page}`,
+    kind: 'page_parked',
+    level: 'warning',
+    message: `Campaign \`${run.name}\`: page ${page} was put aside, because ${DEATHS_TO_PARK} workers died while they held it. \`releaseParked\` brings it back.`,
+    campaignId: run.campaignId.toHexString(),
+    detail: { runId: run._id, page },
+  });
 }

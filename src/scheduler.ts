@@ -157,7 +157,8 @@ class Scheduler implements CampaignScheduler {
       onProgress: () => this.#heartbeat.noteProgress(),
       wantsDeliveries: () => wantsDeliveries(events),
       onRecorded: (run, deliveries) => tellDeliveries(events, run, deliveries),
-      onQuarantined: (run, deliveries) => void tellQuarantined(shared, run, deliveries),
+      onQuarantined: (run, deliveries) =>
+        void tellQuarantined({ ...shared, alerter: this.#alerter }, run, deliveries),
     };
     const creation: CreationOptions = { store, options, workerId, serverNow };
 
@@ -193,7 +194,7 @@ class Scheduler implements CampaignScheduler {
       pollMs: options.pollMs,
       pageSize: options.pageSize,
       maxPagesBytes: options.maxPagesBytes,
-      onParked: (run, page) => tellParked(shared, run, page),
+      onParked: (run, page) => tellParked({ ...shared, alerter: this.#alerter }, run, page),
     });
     this.campaigns = new Campaigns({ ...creation, alarms, journal, events, logger, nudge });
     this.models = defineModels(store);
@@ -347,13 +348,17 @@ class Scheduler implements CampaignScheduler {
       await orAtDeadline(work, leftMs, clock, () => undefined);
     };
     if (worker) {
+      // Should it be killed before it has stopped, nobody is to take what it was doing for the cause.
+      const toldToStop = this.#heartbeat.announce('stopping').catch(() => undefined);
       const alarmsStopped = this.#alarms.stop({ timeoutMs });
       await Promise.all([this.#sharing.stop(timeoutMs), this.#freezer.stop(timeoutMs)]);
       await alarmsStopped;
       await inTime(Promise.all([...this.#duties.map((duty) => duty.stop()), this.#background]));
-      const lastWords = this.#heartbeat.announce('stopped').catch((error: unknown) => {
-        logger.warn({ error }, 'the last sign of life could not be written');
-      });
+      const lastWords = toldToStop
+        .then(() => this.#heartbeat.announce('stopped'))
+        .catch((error: unknown) => {
+          logger.warn({ error }, 'the last sign of life could not be written');
+        });
       await inTime(lastWords);
     } else await inTime(this.#clockwork.stop());
     await this.#alerter.stop(); // before the messengers, which sinks may send with

@@ -48,7 +48,7 @@ export interface HeartbeatOptions {
 }
 
 export interface Heartbeat extends Duty {
-  /** Writes a last sign of life that says how this worker ended. */
+  /** Writes a sign of life that says how this worker ends. `stopping` stands until it has stopped. */
   announce(state: WorkerDoc['state']): Promise<void>;
   /** What became of somebody has just been recorded. */
   noteProgress(): void;
@@ -68,6 +68,7 @@ export function createHeartbeat(options: HeartbeatOptions): Heartbeat {
   let silent = false;
   let started = false;
   let warned = false;
+  let present: 'running' | 'stopping' = 'running';
   let cancelWatch = (): void => undefined;
 
   const watch = (ms: number): void => {
@@ -97,6 +98,7 @@ export function createHeartbeat(options: HeartbeatOptions): Heartbeat {
   const eventLoopDelayMs = (): number => Math.max(0, Math.round(loop.max / 1e6) - LOOP_RESOLUTION_MS);
 
   const announce = async (state: WorkerDoc['state']): Promise<void> => {
+    if (state === 'stopping') present = state;
     let since = clock.monotonic();
     const delayMs = eventLoopDelayMs();
     const { rss, heapUsed } = process.memoryUsage();
@@ -124,7 +126,7 @@ export function createHeartbeat(options: HeartbeatOptions): Heartbeat {
       });
     });
     loop.reset();
-    if (state === 'running') heard(since);
+    if (state === present) heard(since);
     const skewMs = serverClock.skewMs();
     if (Math.abs(skewMs) > SKEW_WARN_MS && !warned) {
       logger.warn(
@@ -139,7 +141,7 @@ export function createHeartbeat(options: HeartbeatOptions): Heartbeat {
     everyMs: options.heartbeatMs,
     clock,
     logger,
-    run: () => announce('running'),
+    run: () => announce(present),
   });
   return {
     ...duty,

@@ -6,7 +6,7 @@ import { PATIENCE } from '../engine/provider.ts';
 import { testDatabase } from '../support/mongo.ts';
 import type { Worker } from '../support/processes.ts';
 
-const { uri } = await testDatabase();
+const { db, uri } = await testDatabase();
 afterEach(stopAll);
 const TOTAL = 900;
 
@@ -52,5 +52,7 @@ test('a second signal does not wait for a send that hangs', async () => {
   await rest.all('start');
   await api.until(id, 'completed');
   expect(await api.scheduler.campaigns.report(id)).toMatchObject({ sent: 0, unknown: 5 });
+  // It had been told to stop: nobody takes what it was doing for the cause of its end.
+  expect(await db.collection('ledger_pages').countDocuments({ deaths: { $gt: 0 } })).toBe(0);
   await rest.stop();
 });

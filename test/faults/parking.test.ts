@@ -14,6 +14,7 @@ const { db, uri } = await testDatabase();
 const { start, taken, logFile } = crew(await bundledWorker(), uri);
 const OPTIONS = { pageSize: 10, claimTtlMs: 1_500 };
 const QUICK = { ...OPTIONS, claimTtlMs: 1_000, sendTimeoutMs: 300 };
+const alertsOf = (id: string) => db.collection('alerts').find({ campaignId: id }).toArray();
 const parkedPages = (id: string) =>
   db.collection('ledger_pages').countDocuments({ runId: `${id}:once`, status: 'parked' });
 
@@ -45,6 +46,9 @@ it('three deaths in a row: the page is put aside, the others go on, and a person
   expect(unknown + pending).toBe(10);
   expect(await api.campaigns.find(id)).toMatchObject({ status: 'processing' });
   expect((await api.campaigns.journal(id)).filter(({ kind }) => kind === 'page-parked')).toHaveLength(1);
+  expect(await alertsOf(id)).toMatchObject([
+    { _id: `parked:${id}:once:1`, level: 'warning', state: 'raised' },
+  ]);
 
   writeFileSync(healFile(logFile, id), '');
   await api.campaigns.releaseParked(id);
@@ -109,6 +113,7 @@ it('one that kills its worker each time is put aside alone after three deaths, a
   const told = (await api.campaigns.journal(id)).filter(({ kind }) => kind === 'recipient-quarantined');
   expect(told).toMatchObject([{ detail: { recipientId: 'r3' } }]);
   expect(await api.why(id)).toMatchObject({ code: 'quarantined', recipients: 1 });
+  expect(await alertsOf(id)).toMatchObject([{ _id: `quarantined:${id}`, level: 'warning', state: 'raised' }]);
 
   writeFileSync(healFile(logFile, id), '');
   await api.campaigns.releaseParked(id);
