@@ -19,6 +19,7 @@ export type { Rate } from './core/rate.ts';
 export type { AudienceRow } from './core/recipient.ts';
 export type { MonthDay, Recurrence, RecurrenceInput } from './core/recurrence-rule.ts';
 export type { SendWindow, SendWindowInput } from './core/send-window-check.ts';
+export type { PartStatus, ServiceHealth } from './core/service-health.ts';
 export type { OnUnknown } from './core/settlement.ts';
 export type { OtherCampaign, Reason, ReasonCode, Standing } from './core/standing.ts';
 export type { Weekday } from './core/weekdays.ts';
@@ -49,7 +50,7 @@ export type {
 } from './occurrences.ts';
 export type { SchedulePreview, SchedulePreviewInput } from './preview-schedule.ts';
 export type { CampaignUpdate } from './recurring.ts';
-export { type CampaignScheduler, startCampaignScheduler } from './scheduler.ts';
+export { type CampaignScheduler, startCampaignScheduler, type Versions } from './scheduler.ts';
 export {
   type AlertSink,
   type AlertSinkContext,
@@ -62,3 +63,4 @@ export type { RecoveredCampaign, RecoveryReport, SkippedCampaign } from './servi
 export type { Alert } from './store/alerts.ts';
 export type { RunReport, StatusReason } from './store/documents.ts';
 export type { CampaignOverview, Why } from './why.ts';
+export type { WorkerView } from './worker-list.ts';

@@ -8,6 +8,7 @@ import pLimit from 'p-limit';
 import { type Alerts, createAlerts } from './alerts.ts';
 import { Campaigns } from './campaigns.ts';
 import { type ResolvedOptions, resolveOptions, type SchedulerOptions } from './config.ts';
+import type { ServiceHealth } from './core/service-health.ts';
 import { adoptForeignCampaign, type CreationOptions } from './create-campaign.ts';
 import { orAtDeadline } from './deadline.ts';
 import { FLUSHES_AT_ONCE, type HoldEnvironment } from './delivery/hold-environment.ts';
@@ -20,10 +21,12 @@ import { processBulkCampaign } from './jobs/process-bulk-campaign.ts';
 import { processRecurringCampaign, ringsByItself } from './jobs/process-recurring-campaign.ts';
 import { listOccurrences, type OccurrenceList } from './occurrences.ts';
 import { previewSchedule, type SchedulePreview, type SchedulePreviewInput } from './preview-schedule.ts';
+import { agendaVersion } from './queue/agenda-version.ts';
 import { alarmOf, BULK_ALARM, RECURRING_ALARM } from './queue/alarm.ts';
 import { type Alarms, createAlarms } from './queue/alarms.ts';
 import { freezingFailed, tellDeliveries, tellParked, tellQuarantined, wantsDeliveries } from './run-news.ts';
 import { createServerClock, type ServerClock } from './server-clock.ts';
+import { createServiceHealth } from './service-health.ts';
 import { type Alerter, createAlerter } from './services/alerter.ts';
 import { createClaimWatch } from './services/claim-watch.ts';
 import { createDuty, type Duty } from './services/duty.ts';
@@ -36,10 +39,23 @@ import { onSignals } from './signals.ts';
 import { createJournal } from './store/journal.ts';
 import { defineModels, type Models } from './store/models.ts';
 import { openStore, type Store } from './store/store.ts';
-import { serverTime } from './store/workers.ts';
+import { serverTime, serverVersion } from './store/workers.ts';
 import { type CampaignOverview, overview, type Why, type WhyOptions, why } from './why.ts';
+import { listWorkers, type WorkerView } from './worker-list.ts';
 
-const { version: VERSION } = createRequire(import.meta.url)('../package.json') as { version: string };
+const { name: NAME, version: VERSION } = createRequire(import.meta.url)('../package.json') as {
+  name: string;
+  version: string;
+};
+
+export interface Versions {
+  readonly name: string;
+  readonly version: string;
+  readonly node: string;
+  readonly agenda: string | null;
+  /** Of the server. */
+  readonly mongodb: string | null;
+}
 
 export interface CampaignScheduler {
   /** Random per start of the process. */
@@ -67,6 +83,15 @@ export interface CampaignScheduler {
    * Rejects with `not_found`, `invalid_options`, `stopped`.
    */
   occurrences(campaignId: string, options?: { readonly limit?: number | undefined }): Promise<OccurrenceList>;
+  /**
+   * Is this process well: does MongoDB answer, are alarms and work looked for, are pages written, do messengers work? Cheap:
+   * MongoDB is asked at most once a second. Rejects with `stopped`.
+   */
+  serviceHealth(): Promise<ServiceHealth>;
+  /** What is installed; `mongodb` and `agenda` are null where that cannot be found out. */
+  versions(): Promise<Versions>;
+  /** The workers of the last week, those heard of last first. `limit` 1 to 1000, default 100. */
+  workers(options?: { readonly limit?: number | undefined }): Promise<WorkerView[]>;
   /** What a rule says and when it would occur. @throws ValidationError `invalid_options` with every problem. */
   previewSchedule(input: SchedulePreviewInput): SchedulePreview;
   /** Takes no more work, lets sends end (at most `timeoutMs`, default `stopTimeoutMs`), records, gives back, closes. */
@@ -107,6 +132,7 @@ class Scheduler implements CampaignScheduler {
   readonly #recovery: Recovery;
   readonly #duties: readonly Duty[];
   readonly #whyOptions: WhyOptions;
+  readonly #serviceHealth: () => Promise<ServiceHealth>;
   /** Of a process that only serves the API: a worker's heartbeat measures the server's clock as well. */
   readonly #clockwork: Duty;
   #background: Promise<unknown> = Promise.resolve();
@@ -154,7 +180,7 @@ class Scheduler implements CampaignScheduler {
       suspectPlace: new Slots(1),
       telling: new Set(),
       stopped: () => this.#closed,
-      onProgress: () => this.#heartbeat.noteProgress(),
+      onFlushed: (recorded) => this.#heartbeat.noteFlush(recorded),
       wantsDeliveries: () => wantsDeliveries(events),
       onRecorded: (run, deliveries) => tellDeliveries(events, run, deliveries),
       onQuarantined: (run, deliveries) =>
@@ -237,6 +263,13 @@ class Scheduler implements CampaignScheduler {
     });
     const { workerOfflineAfterMs } = options;
     this.#whyOptions = { store, alarms, serverNow, workerOfflineAfterMs };
+    this.#serviceHealth = createServiceHealth({
+      store,
+      clock,
+      serverNow,
+      options,
+      worker: options.worker ? { alarms, sharing: this.#sharing, heartbeat: this.#heartbeat } : undefined,
+    });
     this.#clockwork = createDuty({
       name: 'server-clock',
       everyMs: options.heartbeatMs,
@@ -322,6 +355,19 @@ class Scheduler implements CampaignScheduler {
   ): Promise<OccurrenceList> {
     this.#assertRunning();
     return listOccurrences(this.#store, campaignId, options, this.#serverClock.now());
+  }
+  async serviceHealth(): Promise<ServiceHealth> {
+    this.#assertRunning();
+    return this.#serviceHealth();
+  }
+  async versions(): Promise<Versions> {
+    this.#assertRunning();
+    const mongodb = await serverVersion(this.#store).catch(() => null);
+    return { name: NAME, version: VERSION, node: process.versions.node, agenda: agendaVersion(), mongodb };
+  }
+  async workers({ limit }: { readonly limit?: number | undefined } = {}): Promise<WorkerView[]> {
+    this.#assertRunning();
+    return listWorkers(this.#whyOptions, limit);
   }
   previewSchedule(input: SchedulePreviewInput): SchedulePreview {
     return previewSchedule(input, this.#serverClock.now());

@@ -36,8 +36,8 @@ export interface HoldEnvironment {
   readonly telling: Set<Promise<void>>;
   /** The scheduler has stopped: nothing is written any more. */
   readonly stopped: () => boolean;
-  /** Called after what became of somebody is durable. */
-  readonly onProgress: () => void;
+  /** Called after a page was written; `recorded`: of how many what became of them is durable now. */
+  readonly onFlushed: (recorded: number) => void;
   /** Called after outcomes are durable. */
   readonly onRecorded: (run: RunDoc, deliveries: readonly DeliveryEvent[]) => void;
   /** Called after it is durable that these were put aside, because they stop their workers. */

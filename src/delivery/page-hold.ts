@@ -381,7 +381,7 @@ export class PageHold {
   /** These are durable, and so many stand as `sending` in the document. */
   #recorded(recorded: ReadonlyMap<number, unknown>, sending: number): void {
     this.#next?.keepPlaces(sending);
-    if (recorded.size > 0) this.#env.onProgress();
+    this.#env.onFlushed(recorded.size);
     if (this.#env.wantsDeliveries())
       this.#env.onRecorded(this.#run.doc, deliveriesOf(this.#page, this.#recipients, recorded.keys()));
     if (this.#quarantined.size > 0) this.#tellQuarantined(recorded);

@@ -63,6 +63,7 @@ export class RunSharing {
   #stopping = false;
   #suspended = false;
   #failing = false;
+  #lookedAt: number | undefined;
   #askingForRests = false;
   #cancelPoll = (): void => undefined;
   #cancelTick = (): void => undefined;
@@ -91,6 +92,16 @@ export class RunSharing {
   get resting(): { messenger: string; forMs: number }[] {
     const sick = [...this.#lines.values()].filter((line) => line.sick);
     return sick.map((line) => ({ messenger: line.name, forMs: line.blockedForMs() }));
+  }
+  /** When open campaigns were read last, monotonic; undefined: not yet. */
+  get lookedAt(): number | undefined {
+    return this.#lookedAt;
+  }
+  /** Since when the page that has been held longest is held, monotonic; undefined: none is held. */
+  get holdsSince(): number | undefined {
+    let oldest: number | undefined;
+    for (const { heldSince } of this.#pages) oldest = Math.min(oldest ?? heldSince, heldSince);
+    return oldest;
   }
   /** Sends under way. */
   get inFlight(): number {
@@ -174,6 +185,7 @@ export class RunSharing {
     try {
       if (await this.#open.look(() => this.#fillSoon())) this.#lookAgain = true;
       this.#failing = false;
+      this.#lookedAt = env.clock.monotonic();
       this.#fillSoon();
     } catch (error) {
       if (!this.#failing) env.logger.warn({ error }, 'open campaigns could not be read; trying again');

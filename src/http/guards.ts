@@ -16,7 +16,8 @@ export type RouterAction =
   | 'run-now'
   | 'preview'
   | 'read-alerts'
-  | 'acknowledge-alert';
+  | 'acknowledge-alert'
+  | 'health';
 
 export type Authorize = (request: Request, action: RouterAction) => boolean | Promise<boolean>;
 

@@ -20,6 +20,7 @@ import {
   refuseOtherBodies,
   refuseOtherSites,
 } from './guards.ts';
+import { addHealthRoutes } from './health-routes.ts';
 import { answerErrors, BODY_LIMIT } from './refusal.ts';
 import { bodyOf, refuseNoObject } from './request-input.ts';
 
@@ -40,7 +41,15 @@ export interface CampaignRouterOptions {
 /** What the router needs of a scheduler. */
 export type RoutedScheduler = Pick<
   CampaignScheduler,
-  'recover' | 'why' | 'overview' | 'occurrences' | 'previewSchedule' | 'alerts'
+  | 'recover'
+  | 'why'
+  | 'overview'
+  | 'occurrences'
+  | 'previewSchedule'
+  | 'alerts'
+  | 'serviceHealth'
+  | 'versions'
+  | 'workers'
 > & { readonly campaigns: RoutedCampaigns };
 
 /** Most entries of each list in the answer of a recovery. */
@@ -60,8 +69,11 @@ const MAX_LISTED = 1_000;
  * | `POST /schedules/preview` | preview | body `{ recurrence, count?, from? }`: `{ description, occurrences }` |
  * | `GET /alerts?state=&level=&campaignId=&limit=&after=` | read-alerts | `{ alerts, next? }`, the latest raised first |
  * | `POST /alerts/:key/acknowledge` | acknowledge-alert | `{ alert }` |
+ * | `GET /health` | health | `{ status, timestamp, services }`; 503 where the database or the queue of this process is sick |
+ * | `GET /version` | health | `{ name, version, node, agenda, mongodb }` |
+ * | `GET /workers?limit=` | read | `{ workers }`, the last heard of first |
  *
- * Every answer has `success`; a refusal is `{ success: false, error: { code, message, problems? } }` with 400 (`problems`
+ * Every answer but that of `/health` has `success`; a refusal is `{ success: false, error: { code, message, problems? } }` with 400 (`problems`
  * names each wrong field), 403, 404, 409 (not possible in this status), 413, 415 or 503. Anything else falls through to
  * the host.
  *
@@ -109,6 +121,7 @@ export function createCampaignRouter(scheduler: RoutedScheduler, options: Campai
   const who = identify ?? (() => undefined);
   addCampaignRoutes(router, { scheduler, reading: reading('read'), ordering, identify: who });
   addAlertRoutes(router, { scheduler, reading, ordering, identify: who });
+  addHealthRoutes(router, { scheduler, reading });
   router.use(answerErrors(logger));
   return router;
 }

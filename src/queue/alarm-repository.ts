@@ -65,6 +65,8 @@ export class AlarmRepository extends MongoJobRepository {
   /** Names of which the last look found one that was due: there may be more. */
   readonly #crowded = new Set<string>();
   #open = true;
+  /** When a look for alarms was answered last, monotonic. */
+  lookedAt: number | undefined;
 
   constructor(options: AlarmRepositoryOptions) {
     const { collectionName } = options.alarms.collection;
@@ -108,7 +110,9 @@ export class AlarmRepository extends MongoJobRepository {
     if (askingSince !== undefined && began - askingSince < lockLifetimeMs / 2) return undefined;
     this.#askingSince.set(name, began);
     try {
-      return await this.locks.during(() => this.#lockNext(name, began, options?.lastModifiedBy));
+      const found = await this.locks.during(() => this.#lockNext(name, began, options?.lastModifiedBy));
+      this.lookedAt = clock.monotonic();
+      return found;
     } finally {
       if (this.#askingSince.get(name) === began) this.#askingSince.delete(name);
     }

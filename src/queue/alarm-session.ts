@@ -29,6 +29,8 @@ export interface AlarmSessionOptions extends Omit<AlarmRepositoryOptions, 'limit
 export interface AlarmSession {
   /** Resolves when alarms ring; rejects with `stopped` when `stop` came first, or with what `prepare` threw. */
   readonly started: Promise<void>;
+  /** When a look for alarms was answered last, monotonic; undefined: none was. */
+  lookedAt(): number | undefined;
   /** Resolves to true when every run has ended and been recorded, to false at the deadline. Never rejects. */
   stop(timeoutMs: number): Promise<boolean>;
 }
@@ -87,6 +89,7 @@ export function openAlarmSession(options: AlarmSessionOptions): AlarmSession {
   started.catch(() => {}); // the caller is told; nobody has to listen
   return {
     started,
+    lookedAt: () => repository.lookedAt,
     stop: (timeoutMs) => {
       stopping ??= end(timeoutMs);
       return stopping;

@@ -51,6 +51,8 @@ export interface Alarms {
    * written, to false at the deadline (what is then still ringing moves to another worker when its lock expires).
    */
   stop(options: { timeoutMs: number }): Promise<boolean>;
+  /** When a look for due alarms was answered last, monotonic; undefined: none was since the start. */
+  lookedAt(): number | undefined;
   /** Rings at `at`, or earlier if that was asked for before. A wake-up during a run rings again after it. */
   wake(name: AlarmName, campaignId: string, at: Date): Promise<string>;
   /** The alarms of up to 1,000 campaigns, in one query. */
@@ -105,5 +107,6 @@ export function createAlarms(options: AlarmsOptions): Alarms {
   }
 
   const { wake, find, insertMissing, upsertMissing, release } = alarms;
-  return { ensureIndexes, start, stop, wake, find, insertMissing, upsertMissing, release };
+  const lookedAt = (): number | undefined => session?.lookedAt();
+  return { ensureIndexes, start, stop, lookedAt, wake, find, insertMissing, upsertMissing, release };
 }

@@ -50,8 +50,10 @@ export interface HeartbeatOptions {
 export interface Heartbeat extends Duty {
   /** Writes a sign of life that says how this worker ends. `stopping` stands until it has stopped. */
   announce(state: WorkerDoc['state']): Promise<void>;
-  /** What became of somebody has just been recorded. */
-  noteProgress(): void;
+  /** A page has just been written, with what became of so many recipients. */
+  noteFlush(recorded: number): void;
+  /** When a page was written last, monotonic; undefined: none was. */
+  flushedAt(): number | undefined;
   /** How long ago the last heartbeat began that was acknowledged, ms; null: none was. */
   ageMs(): number | null;
   /** The longest that the event loop was late since the last heartbeat, ms. */
@@ -64,6 +66,7 @@ export function createHeartbeat(options: HeartbeatOptions): Heartbeat {
   const processStartedAt = processInfo(process.pid)?.startedAt ?? 'unknown';
   const loop = monitorEventLoopDelay({ resolution: LOOP_RESOLUTION_MS });
   let lastProgressAt: Date | null = null;
+  let flushedAt: number | undefined; // monotonic
   let heardAt: number | undefined; // monotonic
   let silent = false;
   let started = false;
@@ -159,9 +162,11 @@ export function createHeartbeat(options: HeartbeatOptions): Heartbeat {
       loop.disable();
     },
     announce,
-    noteProgress: () => {
-      lastProgressAt = serverClock.now();
+    noteFlush: (recorded) => {
+      flushedAt = clock.monotonic();
+      if (recorded > 0) lastProgressAt = serverClock.now();
     },
+    flushedAt: () => flushedAt,
     ageMs,
     eventLoopDelayMs,
   };

@@ -1,4 +1,5 @@
 /** The workers' signs of life, by the server's time: nobody's own clock says who is alive. */
+import type { Filter } from 'mongodb';
 import { SCHEMA_VERSION, type WorkerDoc } from './documents.ts';
 import type { Store } from './store.ts';
 
@@ -16,12 +17,14 @@ export async function writeHeartbeat(store: Store, workerId: string, facts: Work
 
 /** The workers that gave a sign of life within `withinMs` of the server's present, and have not ended since. */
 export async function liveWorkers(store: Store, withinMs: number): Promise<WorkerDoc[]> {
-  return store.workers
-    .find({
-      state: { $in: ['running', 'stopping'] },
-      $expr: { $gt: ['$heartbeatAt', { $subtract: ['$$NOW', withinMs] }] },
-    })
-    .toArray();
+  return store.workers.find(live(withinMs)).toArray();
+}
+
+function live(withinMs: number): Filter<WorkerDoc> {
+  return {
+    state: { $in: ['running', 'stopping'] },
+    $expr: { $gt: ['$heartbeatAt', { $subtract: ['$$NOW', withinMs] }] },
+  };
 }
 
 /** Workers of the last week, those that gave a sign of life last first. */
@@ -33,6 +36,11 @@ export async function latestWorkers(store: Store, limit: number): Promise<Worker
 export async function wasStopping(store: Store, workerId: string): Promise<boolean> {
   const found = await store.workers.findOne({ _id: workerId }, { projection: { state: 1 } });
   return found?.state === 'stopping' || found?.state === 'stopped';
+}
+
+/** Does any worker live? */
+export async function anyLiveWorker(store: Store, withinMs: number): Promise<boolean> {
+  return (await store.workers.findOne(live(withinMs), { projection: { _id: 1 } })) !== null;
 }
 
 /** Messengers and sources that workers have announced within a week. */
@@ -48,4 +56,15 @@ export async function announced(store: Store): Promise<Pick<WorkerDoc, 'messenge
 export async function serverTime(store: Store): Promise<Date> {
   const answer = await store.db.command({ hello: 1 });
   return answer.localTime as Date;
+}
+
+/** The server's version, as `7.0.14`. */
+export async function serverVersion(store: Store): Promise<string> {
+  const answer = await store.db.command({ buildInfo: 1 });
+  return String(answer.version);
+}
+
+/** Does the database answer? Rejects when not. */
+export async function ping(store: Store): Promise<void> {
+  await store.db.command({ ping: 1 });
 }

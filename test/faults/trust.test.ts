@@ -57,7 +57,7 @@ function environment(store: Store, clock: Clock): HoldEnvironment {
     telling: new Set(),
     stopped: () => false,
     onRecorded: () => undefined,
-    onProgress: () => {},
+    onFlushed: () => {},
     onQuarantined: () => undefined,
     wantsDeliveries: () => false,
   };

@@ -1,0 +1,201 @@
+/** The routes of health, over real connections, with schedulers on a real MongoDB behind them that goes away and comes back. */
+import { once } from 'node:events';
+import type { Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import express from 'express';
+import { afterEach, describe, expect, it, onTestFinished } from 'vitest';
+import {
+  type CampaignRouterOptions,
+  createCampaignRouter,
+  type RoutedScheduler,
+} from '../../src/http/router.ts';
+import { DeliveryError } from '../../src/messengers/messenger.ts';
+import { people, startRig, stopRig, tidyUpAfterEach } from '../engine/fixtures.ts';
+import { PATIENCE } from '../engine/provider.ts';
+import { watchedConnection } from '../support/commands.ts';
+import { testDatabase } from '../support/mongo.ts';
+import { startMongods } from '../support/mongods.ts';
+
+const { db, uri } = await testDatabase();
+const servers: Server[] = [];
+afterEach(async () => {
+  for (const server of servers.splice(0)) {
+    server.closeAllConnections();
+    await new Promise((resolve) => server.close(resolve));
+  }
+});
+tidyUpAfterEach(db);
+
+async function serve(scheduler: RoutedScheduler, authorize: CampaignRouterOptions['authorize'] = () => true) {
+  const app = express();
+  app.use(
+    createCampaignRouter(scheduler, { authorize, logger: { debug() {}, info() {}, warn() {}, error() {} } }),
+  );
+  const server = app.listen(0, '127.0.0.1');
+  servers.push(server);
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  return async (path: string) => {
+    const response = await fetch(`http://127.0.0.1:${port}${path}`);
+    // biome-ignore lint/suspicious/noExplicitAny: whatever was answered
+    return { status: response.status, headers: response.headers, body: (await response.json()) as any };
+  };
+}
+
+describe('GET /health', () => {
+  it('of a worker: each part by proof of its work, also with sends in flight', async () => {
+    const rig = await startRig(uri);
+    const get = await serve(rig.scheduler);
+    const gate = rig.provider.hold();
+    const { id } = await rig.create({ audience: people(20), concurrency: 4 });
+    await rig.provider.calls.count(4);
+    const { status, body, headers } = await get('/health');
+    expect(status).toBe(200);
+    expect(headers.get('cache-control')).toBe('no-store');
+    expect(Object.keys(body)).toEqual(['status', 'timestamp', 'services']);
+    expect(body).toMatchObject({
+      status: 'healthy',
+      timestamp: expect.stringMatching(/^\d{4}-/),
+      services: {
+        database: { status: 'ok', latencyMs: expect.any(Number) },
+        queue: {
+          status: 'ok',
+          worker: true,
+          inFlight: 4,
+          alarmsMsAgo: expect.any(Number),
+          workMsAgo: expect.any(Number),
+          flushMsAgo: expect.any(Number),
+          heartbeatMsAgo: expect.any(Number),
+          eventLoopDelayMs: expect.any(Number),
+        },
+        messengers: { post: { status: 'ok' } },
+      },
+    });
+    gate.open();
+    await rig.until(id, 'completed');
+  });
+
+  it('asked a hundred times in a moment it asks MongoDB once, and nothing of the ledger', async () => {
+    const watched = await watchedConnection(uri);
+    const pings: string[] = [];
+    watched.connection.getClient().on('commandStarted', ({ commandName, command }) => {
+      if (commandName === 'ping') pings.push(JSON.stringify(command));
+    });
+    const rig = await startRig(watched.connection, { worker: true, pollMs: 60_000, recoverEveryMs: 600_000 });
+    await rig.scheduler.recover();
+    const before = watched.answered.all.filter(({ collection }) => collection === 'ledger_pages').length;
+    const pinged = pings.length;
+    await Promise.all(Array.from({ length: 100 }, () => rig.scheduler.serviceHealth()));
+    expect(pings.length - pinged).toBe(1);
+    const after = watched.answered.all.filter(({ collection }) => collection === 'ledger_pages').length;
+    expect(after).toBe(before);
+    await stopRig(rig);
+  });
+
+  it('a messenger that rests is degraded, and that is no reason to restart', async () => {
+    const rig = await startRig(uri);
+    const get = await serve(rig.scheduler);
+    rig.provider.plan(() => {
+      throw new DeliveryError('provider', 'connection refused');
+    });
+    const { id } = await rig.create({ audience: people(3) });
+    await rig.provider.calls.next();
+    await expect.poll(async () => (await get('/health')).body.status, PATIENCE).toBe('degraded');
+    const { status, body } = await get('/health');
+    expect(status).toBe(200);
+    expect(body.services.messengers.post).toMatchObject({
+      status: 'sick',
+      reason: expect.stringMatching(/rests|tried again/),
+    });
+    await rig.scheduler.campaigns.cancel(id);
+  });
+
+  it('of an API process: whether any worker lives', async () => {
+    const api = await startRig(uri, { worker: false, workerOfflineAfterMs: 60_000 });
+    const get = await serve(api.scheduler);
+    expect(await get('/health')).toMatchObject({
+      status: 200,
+      body: { status: 'degraded', services: { queue: { worker: false, liveWorker: false } } },
+    });
+    await startRig(uri);
+    await expect.poll(async () => (await get('/health')).body.status, PATIENCE).toBe('healthy');
+  });
+
+  it('MongoDB stops and comes back', async () => {
+    const mongods = await startMongods({ replicaSet: false });
+    onTestFinished(() => mongods.stop());
+    const rig = await startRig(mongods.uriFor('health'), { workerOfflineAfterMs: 60_000 });
+    const api = await startRig(mongods.uriFor('health'), { worker: false, workerOfflineAfterMs: 60_000 });
+    const asked = [await serve(rig.scheduler), await serve(api.scheduler)];
+    for (const get of asked) expect((await get('/health')).status).toBe(200);
+    const [mongod] = mongods.members;
+    await mongod?.stop();
+    for (const get of asked) {
+      await expect.poll(async () => (await get('/health')).status, PATIENCE).toBe(503);
+      const { body } = await get('/health');
+      expect(body).toMatchObject({ status: 'unhealthy', services: { database: { status: 'sick' } } });
+      expect(body.services.database.reason).toMatch(/MongoDB does not answer/);
+    }
+    await mongod?.start();
+    for (const get of asked) await expect.poll(async () => (await get('/health')).status, PATIENCE).toBe(200);
+    await stopRig(rig);
+    await stopRig(api);
+  });
+
+  it('is refused where the host says so, and 503 once the scheduler has stopped', async () => {
+    const rig = await startRig(uri, { worker: false });
+    const actions: string[] = [];
+    const get = await serve(rig.scheduler, (_request, action) => {
+      actions.push(action);
+      return action === 'read';
+    });
+    for (const path of ['/health', '/version']) expect((await get(path)).status).toBe(403);
+    expect((await get('/workers')).status).toBe(200);
+    expect(actions).toEqual(['health', 'health', 'read']);
+    const open = await serve(rig.scheduler);
+    await stopRig(rig);
+    expect(await open('/health')).toMatchObject({ status: 503, body: { error: { code: 'stopped' } } });
+  });
+});
+
+it('GET /version', async () => {
+  const rig = await startRig(uri, { worker: false });
+  const get = await serve(rig.scheduler);
+  expect((await get('/version')).body).toEqual({
+    success: true,
+    name: 'campaign-scheduler',
+    version: expect.stringMatching(/^\d+\.\d+\.\d+/),
+    node: process.versions.node,
+    agenda: expect.stringMatching(/^\d+\.\d+\.\d+/),
+    mongodb: expect.stringMatching(/^\d+\.\d+\.\d+/),
+  });
+});
+
+it('GET /workers', async () => {
+  const first = await startRig(uri);
+  const second = await startRig(uri);
+  await stopRig(first);
+  // Of another machine, and long silent.
+  await db
+    .collection<{ _id: string }>('workers')
+    .updateOne({ _id: first.scheduler.workerId }, [
+      { $set: { _id: '$_id', host: 'elsewhere', state: 'running', heartbeatAt: new Date(0) } },
+    ]);
+  const get = await serve(second.scheduler);
+  const { body } = await get('/workers');
+  expect(body.workers).toMatchObject([
+    {
+      id: second.scheduler.workerId,
+      pid: process.pid,
+      state: 'running',
+      processAlive: true,
+      messengers: ['post'],
+    },
+    { id: first.scheduler.workerId, host: 'elsewhere', state: 'offline', processAlive: null },
+  ]);
+  expect(await get('/workers?limit=0')).toMatchObject({
+    status: 400,
+    body: { error: { code: 'invalid_options' } },
+  });
+  expect((await get('/workers?limit=1')).body.workers).toHaveLength(1);
+});
