@@ -42,6 +42,7 @@ export type AudienceSource = (
 export const DEFAULTS = Object.freeze({
   worker: true,
   handleSignals: false,
+  crashHandlers: false,
   collectionPrefix: '',
   pageSize: 250,
   claimTtlMs: 10_000,
@@ -70,6 +71,12 @@ export interface SchedulerOptions {
   readonly worker?: boolean | undefined;
   /** SIGTERM and SIGINT stop the scheduler, a second one forces. Default: false. */
   readonly handleSignals?: boolean | undefined;
+  /**
+   * An uncaught exception or unhandled rejection is written down on the runs that this worker holds pages of, in the
+   * journal and with the worker, in at most 2 s; then the process ends as it would have, unless the host listens for such
+   * errors itself. Workers only. Default: false.
+   */
+  readonly crashHandlers?: boolean | undefined;
   /** Any pino-like logger. Default: readable lines on standard error. */
   readonly logger?: Logger | undefined;
   /** Time as a port, for tests. Default: the system's. */
@@ -124,6 +131,7 @@ const schema = z.strictObject({
   ),
   worker: flag().default(DEFAULTS.worker),
   handleSignals: flag().default(DEFAULTS.handleSignals),
+  crashHandlers: flag().default(DEFAULTS.crashHandlers),
   logger: withMethods<Logger>('a logger with debug, info, warn and error', [
     'debug',
     'info',

@@ -9,6 +9,7 @@ import { type Alerts, createAlerts } from './alerts.ts';
 import { Campaigns } from './campaigns.ts';
 import { type ResolvedOptions, resolveOptions, type SchedulerOptions } from './config.ts';
 import type { ServiceHealth } from './core/service-health.ts';
+import { crashRecorder, onCrashes } from './crashes.ts';
 import { adoptForeignCampaign, type CreationOptions } from './create-campaign.ts';
 import { orAtDeadline } from './deadline.ts';
 import { FLUSHES_AT_ONCE, type HoldEnvironment } from './delivery/hold-environment.ts';
@@ -139,6 +140,8 @@ class Scheduler implements CampaignScheduler {
   #stopped: Promise<void> | undefined;
   #closed = false;
   #forgetSignals: () => void = () => undefined;
+  #forgetCrashes: () => void = () => undefined;
+  readonly #recordCrash: ReturnType<typeof crashRecorder>;
 
   constructor(options: ResolvedOptions, store: Store) {
     this.#options = options;
@@ -263,6 +266,15 @@ class Scheduler implements CampaignScheduler {
     });
     const { workerOfflineAfterMs } = options;
     this.#whyOptions = { store, alarms, serverNow, workerOfflineAfterMs };
+    this.#recordCrash = crashRecorder({
+      ...shared,
+      workerId,
+      heldRunIds: () => this.#sharing.heldRunIds,
+      quit: () => {
+        this.#sharing.suspend();
+        return this.#heartbeat.stop();
+      },
+    });
     this.#serviceHealth = createServiceHealth({
       store,
       clock,
@@ -293,7 +305,7 @@ class Scheduler implements CampaignScheduler {
   }
 
   async start(): Promise<void> {
-    const { logger, worker, handleSignals } = this.#options;
+    const { logger, worker, handleSignals, crashHandlers } = this.#options;
     await this.#serverClock.measure(() => serverTime(this.#store));
     await this.#alarms.ensureIndexes();
     if (!this.#store.replicaSet) {
@@ -304,6 +316,7 @@ class Scheduler implements CampaignScheduler {
     }
     if (worker) await this.#startWorker();
     else this.#clockwork.start();
+    if (worker && crashHandlers) this.#forgetCrashes = onCrashes(this.#recordCrash);
     if (handleSignals) {
       this.#forgetSignals = onSignals({
         stop: () => this.stop(),
@@ -387,6 +400,7 @@ class Scheduler implements CampaignScheduler {
   async #stop(timeoutMs: number): Promise<void> {
     const { logger, worker, messengers, clock } = this.#options;
     this.#forgetSignals();
+    this.#forgetCrashes();
     const from = clock.monotonic();
     /** A database that is away must not hold up the stop: all parts together have the time given, and a last second. */
     const inTime = async (work: Promise<unknown>): Promise<void> => {

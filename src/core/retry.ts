@@ -199,7 +199,7 @@ function oneLine(text: string): string {
   return text.slice(0, 4_096).replace(/\s+/g, ' ').trim();
 }
 
-function withoutPasswords(text: string): string {
+export function withoutPasswords(text: string): string {
   return text.replace(/:\/\/[^\s/]*@/g, '://***@');
 }
 

@@ -1,6 +1,6 @@
 /** The workers' signs of life, by the server's time: nobody's own clock says who is alive. */
 import type { Filter } from 'mongodb';
-import { SCHEMA_VERSION, type WorkerDoc } from './documents.ts';
+import { type CrashDoc, SCHEMA_VERSION, type WorkerDoc } from './documents.ts';
 import type { Store } from './store.ts';
 
 export type WorkerFacts = Omit<WorkerDoc, 'heartbeatAt' | 'schemaVersion' | '_id'>;
@@ -67,4 +67,10 @@ export async function serverVersion(store: Store): Promise<string> {
 /** Does the database answer? Rejects when not. */
 export async function ping(store: Store): Promise<void> {
   await store.db.command({ ping: 1 });
+}
+
+/** Writes down what ended a worker, or, where it goes on, what would have. */
+export async function noteCrash(store: Store, crash: CrashDoc, ends: boolean): Promise<void> {
+  const state = ends ? { state: 'crashed' as const } : {};
+  await store.workers.updateOne({ _id: crash.workerId }, { $set: { crash, ...state } });
 }

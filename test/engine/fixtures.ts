@@ -16,6 +16,7 @@ import type { CampaignDoc, LedgerPageDoc, RunDoc } from '../../src/store/documen
 import { openStore, type Store } from '../../src/store/store.ts';
 import { Signals } from '../queue/signals.ts';
 import { newProvider, PATIENCE, type Provider } from './provider.ts';
+import { SHORT } from './short.ts';
 import { LONG_HELD, RARE_HEARTBEAT, type TestClock, testClock } from './test-clock.ts';
 
 export interface LogEntry {
@@ -50,18 +51,7 @@ export const COLLECTIONS = [
   'agendaJobs',
 ] as const;
 
-export const SHORT = {
-  claimTtlMs: 2_000,
-  claimMarginMs: 400,
-  heartbeatMs: 200,
-  workerOfflineAfterMs: 6_000,
-  lockLifetimeMs: 2_000,
-  processEveryMs: 100,
-  pollMs: 100,
-  recoverEveryMs: 60_000,
-  sendTimeoutMs: 20_000,
-  pageSize: 10,
-} as const;
+export { SHORT };
 
 vi.setConfig({ testTimeout: PATIENCE.timeout + 20_000, hookTimeout: 60_000 });
 

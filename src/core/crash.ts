@@ -1,0 +1,39 @@
+/** The error that ends a process, as it is kept. Pure. Invariant: bounded, and without passwords, tokens and keys. */
+import { cutUtf8, withoutPasswords } from './retry.ts';
+
+const MAX_ERROR_BYTES = 500;
+const MAX_STACK_BYTES = 4_096;
+const SECRET =
+  /((?:pass(?:word|wd)?|pwd|secret|token|api[-_]?key|authorization)["']?\s*[:=]\s*)(?:(?:bearer|basic)\s+)?("[^"]*"|'[^']*'|[^\s,;&)}]+)/gi;
+
+export interface CrashText {
+  /** `TypeError: x is not a function` */
+  readonly error: string;
+  readonly stack: string;
+}
+
+export function crashText(error: unknown): CrashText {
+  const isError = error instanceof Error;
+  const told = isError ? `${error.name}: ${error.message}` : `Thrown: ${printed(error)}`;
+  const stack = isError ? causes(error).join('\nCaused by: ') : '';
+  return { error: cutUtf8(clean(told), MAX_ERROR_BYTES), stack: cutUtf8(clean(stack), MAX_STACK_BYTES) };
+}
+
+/** The stacks of an error and of what caused it, a few links deep. */
+function causes(error: Error): string[] {
+  const stacks: string[] = [];
+  for (let link: unknown = error; link instanceof Error && stacks.length < 4; link = link.cause) {
+    stacks.push(String(link.stack ?? link.message));
+  }
+  return stacks;
+}
+
+function printed(value: unknown): string {
+  try {
+    return typeof value === 'object' && value !== null ? JSON.stringify(value) : String(value);
+  } catch {
+    return typeof value;
+  }
+}
+
+const clean = (text: string): string => withoutPasswords(text).replace(SECRET, '$1***');
