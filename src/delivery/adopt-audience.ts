@@ -6,8 +6,8 @@ import { zoneOf } from '../core/send-window.ts';
 import { RECIPIENT_ZONE } from '../core/send-window-check.ts';
 import { audienceZones, readAudience } from '../store/audiences.ts';
 import type { AudienceDoc, RunDoc } from '../store/documents.ts';
-import { insertLedgerPages } from '../store/ledger-pages.ts';
-import { adoptAudience } from '../store/runs.ts';
+import { deleteUntouchedPages, insertLedgerPages } from '../store/ledger-pages.ts';
+import { adoptAudience, hasNeverBegun } from '../store/runs.ts';
 import type { Store } from '../store/store.ts';
 
 export type FrozenAudience = Pick<AudienceDoc, '_id' | 'pages' | 'total' | 'duplicates' | 'rejected'>;
@@ -16,7 +16,7 @@ export async function adopt(store: Store, run: RunDoc, audience: FrozenAudience)
   const zoneOfPage = await zonesOfPages(store, run, audience._id);
   await insertLedgerPages(store, run._id, audience.pages, zoneOfPage);
   const { pages, total, duplicates } = audience;
-  await adoptAudience(store, run._id, {
+  const adopted = await adoptAudience(store, run._id, {
     audienceId: audience._id,
     pages,
     total,
@@ -24,6 +24,9 @@ export async function adopt(store: Store, run: RunDoc, audience: FrozenAudience)
     rejected: audience.rejected.count,
     ...(zoneOfPage === undefined ? {} : { zones: zonesOf(audience.pages, zoneOfPage) }),
   });
+  if (adopted !== null) return;
+  // Another worker has, or the run is over: then the pages are nobody's. Should this process die here, they are swept.
+  if (await hasNeverBegun(store, run._id)) await deleteUntouchedPages(store, [run._id]);
 }
 
 /** The audience of a list that was frozen with its campaign, of at most `mostPages`. False: it is gone, or larger. */

@@ -1,7 +1,8 @@
 /**
- * Sweeps what abandoned attempts left: audiences that no campaign and no run names. Invariant: an audience is declared dead
- * by a guarded write before the first of its pages goes, and it stays dead for an hour, so that pages which a stalled
- * worker writes late go too.
+ * Sweeps what abandoned attempts left: audiences that no campaign and no run names, and ledger pages laid for runs that
+ * ended before they had an audience. Invariant: an audience is declared dead by a guarded write before the first of its
+ * pages goes, and it stays dead for an hour, so that pages which a stalled worker writes late go too; a ledger page goes
+ * only where nobody has ever held it.
  */
 import type { Clock } from '../clock.ts';
 import type { Logger } from '../logger.ts';
@@ -16,7 +17,8 @@ import {
 } from '../store/audiences.ts';
 import { namesAudience } from '../store/campaigns.ts';
 import { takeLease } from '../store/leases.ts';
-import { runNamesAudience, unfinishedFreezing } from '../store/runs.ts';
+import { deleteUntouchedPages } from '../store/ledger-pages.ts';
+import { markUnbegunSwept, runNamesAudience, unbegunRuns, unfinishedFreezing } from '../store/runs.ts';
 import type { Store } from '../store/store.ts';
 import { createDuty, type Duty } from './duty.ts';
 
@@ -80,6 +82,15 @@ export async function sweep(
     await deleteAudiencePages(store, audience._id);
     await deleteAudience(store, audience);
   }
+  await sweepUnbegun(store, ages.graceMs);
   if (swept > 0) logger.info({ audiences: swept }, 'abandoned audiences swept');
   return swept;
+}
+
+/** Whoever laid pages for such a run takes them away again, unless it died: after the grace nobody is still about it. */
+export async function sweepUnbegun(store: Store, graceMs: number): Promise<void> {
+  const runIds = await unbegunRuns(store, graceMs);
+  if (runIds.length === 0) return;
+  await deleteUntouchedPages(store, runIds);
+  await markUnbegunSwept(store, runIds);
 }

@@ -130,6 +130,8 @@ export interface RunDoc {
   report?: RunReport;
   /** Why it failed, in words: its audience could not be read. */
   failure?: string;
+  /** When it ended without an audience, by server time; gone when pages that may have been laid for it have been swept. */
+  unbegunAt?: Date;
   openedAt: Date;
   nominalAt?: Date;
   /** How late it was opened, when recovery found it overdue. */

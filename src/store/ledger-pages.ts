@@ -39,6 +39,18 @@ export async function insertLedgerPages(
   }
 }
 
+/** Deletes the pages of these runs that nobody has ever held. Only for runs that ended without an audience. */
+export async function deleteUntouchedPages(store: Store, runIds: readonly string[]): Promise<number> {
+  const { deletedCount } = await store.ledgerPages.deleteMany({
+    runId: { $in: [...runIds] },
+    status: 'pending',
+    claim: { $exists: false },
+    states: { $exists: false },
+    late: { $exists: false },
+  });
+  return deletedCount;
+}
+
 export async function readPage(store: Store, pageId: string): Promise<LedgerPageDoc | null> {
   return store.ledgerPages.findOne({ _id: pageId }, MAJORITY);
 }

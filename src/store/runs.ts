@@ -18,6 +18,7 @@ import { isDuplicateKey, MAJORITY, type Store } from './store.ts';
 
 /** A run opened later than this counts as late, ms. */
 export const LATE_MS = 60_000;
+const SWEPT_AT_ONCE = 1_000;
 
 /** The run of a campaign, with its own copy of content and limits. */
 export function newRun(campaign: CampaignDoc, run: OpenRunRef, now: Date): RunDoc {
@@ -142,7 +143,7 @@ export async function adoptAudience(
 export async function cancelFreezing(store: Store, runId: string): Promise<boolean> {
   const result = await store.runs.updateOne(
     { _id: runId, status: 'freezing' },
-    { $set: { status: 'cancelled' } },
+    { $set: { status: 'cancelled' }, $currentDate: { unbegunAt: true } },
   );
   return result.matchedCount === 1;
 }
@@ -151,9 +152,33 @@ export async function cancelFreezing(store: Store, runId: string): Promise<boole
 export async function failRun(store: Store, runId: string, failure: string): Promise<boolean> {
   const result = await store.runs.updateOne(
     { _id: runId, status: 'freezing' },
-    { $set: { status: 'failed', failure } },
+    { $set: { status: 'failed', failure }, $currentDate: { unbegunAt: true } },
   );
   return result.matchedCount === 1;
+}
+
+/** Runs that ended without an audience so long ago, and whose pages have not been swept since. They never begin again. */
+export async function unbegunRuns(store: Store, graceMs: number): Promise<string[]> {
+  const found = await store.runs
+    .find(
+      { unbegunAt: { $exists: true }, $expr: { $lte: ['$unbegunAt', { $subtract: ['$$NOW', graceMs] }] } },
+      { projection: { _id: 1 } },
+    )
+    .sort({ unbegunAt: 1 })
+    .limit(SWEPT_AT_ONCE)
+    .toArray();
+  return found.map(({ _id }) => _id);
+}
+
+/** The pages laid for these were swept. */
+export async function markUnbegunSwept(store: Store, runIds: readonly string[]): Promise<void> {
+  await store.runs.updateMany({ _id: { $in: [...runIds] } }, { $unset: { unbegunAt: '' } });
+}
+
+/** Did it end without an audience? Then no page of it is anybody's. */
+export async function hasNeverBegun(store: Store, runId: string): Promise<boolean> {
+  const run = await readRun(store, runId);
+  return run?.audienceId === undefined && (run?.status === 'cancelled' || run?.status === 'failed');
 }
 
 /** The runs of a campaign, the latest opened first. */

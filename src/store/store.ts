@@ -202,6 +202,12 @@ async function ensureIndexes(store: Store, journalDays: number): Promise<void> {
     ),
     make(store.runs, 'runs_audience', { audienceId: 1 }),
     make(store.runs, 'runs_campaign', { campaignId: 1, openedAt: -1, _id: -1 }),
+    make(
+      store.runs,
+      'runs_unbegun',
+      { unbegunAt: 1 },
+      { partialFilterExpression: { unbegunAt: { $exists: true } } },
+    ),
     make(store.audiences, 'audiences_owner', { 'owner.runId': 1, 'owner.attempt': 1 }),
     make(store.audiences, 'audiences_state', { state: 1, touchedAt: 1 }),
     make(

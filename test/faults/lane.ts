@@ -7,6 +7,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Db } from 'mongodb';
 import { type CampaignInput, type CampaignScheduler, startCampaignScheduler } from '../../src/index.ts';
+import { sweepUnbegun } from '../../src/services/sweeper.ts';
+import { openStore, type Store } from '../../src/store/store.ts';
 import { type Message, startWorker, type Worker } from '../support/processes.ts';
 import type { KillPlan } from './kill-steps.ts';
 import { declaredProviders } from './providers.ts';
@@ -33,6 +35,8 @@ const quiet = {
 export class Lane {
   readonly db: Db;
   readonly api: CampaignScheduler;
+  /** For what nobody may be kept waiting an hour for. */
+  readonly #store: Store;
   readonly #options: LaneOptions;
   readonly #folder: string;
   /** The log of all messengers of this lane. */
@@ -44,8 +48,9 @@ export class Lane {
   /** What workers complained of. */
   readonly troubles: string[] = [];
 
-  private constructor(options: LaneOptions, api: CampaignScheduler) {
+  private constructor(options: LaneOptions, api: CampaignScheduler, store: Store) {
     this.#options = options;
+    this.#store = store;
     this.db = options.db;
     this.api = api;
     this.#folder = mkdtempSync(join(tmpdir(), 'campaign-scheduler-faults-'));
@@ -62,7 +67,11 @@ export class Lane {
       ...TIMES,
       ...options.options,
     });
-    return new Lane(options, api);
+    return new Lane(
+      options,
+      api,
+      await openStore({ mongo: options.uri, collectionPrefix: '', journalDays: 90 }),
+    );
   }
 
   async close(): Promise<void> {
@@ -72,6 +81,7 @@ export class Lane {
       await worker.kill();
     }
     await this.api.stop();
+    await this.#store.close();
     rmSync(this.#folder, { recursive: true, force: true });
   }
 
@@ -105,6 +115,11 @@ export class Lane {
     this.#surviving = false;
     tell(this.#survivor, { kind: 'stop' });
     await this.#survivor.next('stopped', 60_000);
+  }
+
+  /** What a worker laid for a run that had been cancelled, and died before it took it away. */
+  sweep(): Promise<void> {
+    return sweepUnbegun(this.#store, 0);
   }
 
   sp() {

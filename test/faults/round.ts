@@ -258,6 +258,7 @@ class Player {
     const { api, db, logFile } = this.#lane;
     const { scenario } = this.#round;
     let unknown = 0;
+    await this.#lane.sweep();
     for (const [id, plan] of this.#plans) {
       const cancelled = (await api.campaigns.find(id))?.status === 'cancelled';
       if (cancelled && scenario !== 'cancel') this.#complaints.push(`${id} was cancelled by nobody`);

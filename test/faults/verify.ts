@@ -110,28 +110,13 @@ async function checkBooks(api: CampaignScheduler, round: RoundFacts, complain: C
     complain(`the report does not add up: ${JSON.stringify(report)}`);
 }
 
-/** As a page is laid: nobody has ever held it. */
-const UNTOUCHED = {
-  status: 'pending',
-  orderNo: 0,
-  claim: { $exists: false },
-  states: { $exists: false },
-  late: { $exists: false },
-};
-
 /** Nothing is left over: no claim, no page in between, no truth that nobody took in, no entry of a run. */
 async function checkPages(db: Db, runId: string, complain: Complain): Promise<void> {
-  const run = await db
-    .collection<{ _id: string; status: string; audienceId?: string }>('campaign_runs')
-    .findOne({ _id: runId });
-  // Cancelled while it was getting its audience: untouched pages that were already laid belong to no audience.
-  const isNobodys = run?.status === 'cancelled' && run.audienceId === undefined;
   const open = await db
     .collection('ledger_pages')
     .find({
       runId,
       $or: [{ status: { $ne: 'done' } }, { claim: { $exists: true } }, { 'late.0': { $exists: true } }],
-      ...(isNobodys ? { $nor: [UNTOUCHED] } : {}),
     })
     .toArray();
   for (const page of open) complain(`page ${page.n} is left over: ${JSON.stringify(page)}`);
