@@ -3,7 +3,8 @@
  * else was faster; then the alarm is set and workers look. Invariant: an order is given only after the one before it has
  * been copied down, so none is lost; what was written is never reported as having failed.
  */
-import { type CampaignAction, nextStatus, statusesFor } from './core/campaign-machine.ts';
+import { breakerOf } from './core/breaker-document.ts';
+import { type CampaignAction, isHeldByBreaker, nextStatus, statusesFor } from './core/campaign-machine.ts';
 import { type Order, type OrderKind, type OrderTargets, orderSends } from './core/orders.ts';
 import { isPlainObject } from './core/plain-data.ts';
 import type { CreationOptions } from './create-campaign.ts';
@@ -16,6 +17,7 @@ import type { Logger } from './logger.ts';
 import { alarmOf } from './queue/alarm.ts';
 import type { Alarms } from './queue/alarms.ts';
 import { locateRecipients } from './store/audiences.ts';
+import { readBreakers } from './store/breakers.ts';
 import { setAgendaJobIds } from './store/campaign-heads.ts';
 import { type CampaignChange, changeCampaign } from './store/campaign-transitions.ts';
 import { isNewer } from './store/campaigns.ts';
@@ -113,7 +115,10 @@ export class CampaignChanges {
     for (let tries = 0; tries < TRIES; tries += 1) {
       const campaign = await this.existing(id);
       if (isNewer(campaign)) throw refusal(campaign, action, 'a newer version of this package wrote it');
-      const status = nextStatus(campaign.status, action, campaign.openRuns.length > 0);
+      const held = isHeldByBreaker(campaign) && this.#options.options.breaker !== false;
+      const status = nextStatus(campaign.status, action, campaign.openRuns.length > 0, held);
+      if (status === undefined && held && action === 'resume')
+        throw refusal(campaign, action, await this.#breakerWords(campaign.messenger));
       if (status === undefined) throw refusal(campaign, action);
       const fields = await change(campaign);
       const changed = await changeCampaign(store, campaign, {
@@ -146,6 +151,23 @@ export class CampaignChanges {
       'refused',
       `The campaign \`${id}\` is being changed by others all the time; try again.`,
     );
+  }
+
+  /** Why what the breaker has paused cannot be resumed, and what can be done instead. */
+  async #breakerWords(messenger: string): Promise<string> {
+    const { store } = this.#options;
+    const { document, now = 0 } = (await readBreakers(store, [messenger])).get(messenger) ?? {};
+    const breaker = document === undefined ? undefined : breakerOf(document, now);
+    if (breaker === undefined || breaker.state === 'closed')
+      return `the breaker of the messenger \`${messenger}\` has just closed; the campaign goes on by itself within moments`;
+    const since = new Date(breaker.openedAt).toISOString();
+    const next =
+      breaker.state === 'half_open'
+        ? 'it is being tried right now'
+        : breaker.nextProbeAt === undefined
+          ? `opened by ${breaker.manual.by}, it stays so until somebody closes it`
+          : `the next probe is at ${new Date(breaker.nextProbeAt).toISOString()}`;
+    return `the breaker of its messenger \`${messenger}\` is open since ${since} (${breaker.detail}); ${next}. The campaign goes on by itself when the messenger works; close or reset the breaker to try it at once`;
   }
 
   /** Gives an order in one guarded write, after the order before it has been copied down to its runs. */

@@ -6,7 +6,9 @@
 import type { Connection } from 'mongoose';
 import { z } from 'zod';
 import { type AlertOptions, alertOptionsSchema, type ResolvedAlertOptions } from './alert-options.ts';
+import { type BreakerOptions, breakerOptionsSchema } from './breaker-options.ts';
 import { type Clock, systemClock } from './clock.ts';
+import type { BreakerSettings } from './core/breaker.ts';
 import { isPlainObject } from './core/plain-data.ts';
 import { checkRate } from './core/rate.ts';
 import type { AudienceRow } from './core/recipient.ts';
@@ -58,6 +60,16 @@ export const DEFAULTS = Object.freeze({
   journalDays: 90,
   maxPagesBytes: 32 * 1024 * 1024,
   alerts: Object.freeze({ cooldownMs: 600_000, minimumLevel: 'info', perMinute: 30 } as const),
+  breaker: Object.freeze({
+    failureRate: 0.5,
+    minimumVolume: 20,
+    consecutiveFailures: 5,
+    windowMs: 60_000,
+    openMs: 15_000,
+    maxOpenMs: 600_000,
+    trialSize: 5,
+    rampMs: 10_000,
+  } satisfies BreakerSettings),
 });
 
 export interface SchedulerOptions {
@@ -116,12 +128,14 @@ export interface SchedulerOptions {
   readonly maxPagesBytes?: number | undefined;
   /** Who is told of alerts. Default: they are stored, logged and told to listeners. */
   readonly alerts?: AlertOptions | undefined;
+  /** The circuit breaker of every messenger, the same in all processes; `false`: none. Default: see `BreakerOptions`. */
+  readonly breaker?: BreakerOptions | false | undefined;
 }
 
 /** Options with every default filled in; frozen, but for the connection, messengers and other parts the host owns. */
 export type ResolvedOptions = {
   readonly [Key in keyof SchedulerOptions]-?: Exclude<SchedulerOptions[Key], undefined>;
-} & { readonly alerts: ResolvedAlertOptions };
+} & { readonly alerts: ResolvedAlertOptions; readonly breaker: BreakerSettings | false };
 
 const schema = z.strictObject({
   mongo: unobjectionable<string | Connection>(mongoProblem),
@@ -161,6 +175,7 @@ const schema = z.strictObject({
   journalDays: integer(1, 3_650).default(DEFAULTS.journalDays),
   maxPagesBytes: integer(1024 * 1024, 4 * 1024 ** 3).default(DEFAULTS.maxPagesBytes),
   alerts: alertOptionsSchema(DEFAULTS.alerts),
+  breaker: breakerOptionsSchema(DEFAULTS.breaker),
 });
 
 /**
@@ -174,13 +189,14 @@ export function resolveOptions(options: SchedulerOptions): ResolvedOptions {
     ? []
     : problemsOf(parsed.error, 'options', {
         '': Object.keys(schema.shape),
+        breaker: Object.keys(DEFAULTS.breaker),
         alerts: ['sinks', ...Object.keys(DEFAULTS.alerts)],
       });
   problems.push(...crossProblems(options, problems));
   if (problems.length > 0 || parsed.data === undefined) {
     throw new ValidationError('invalid_options', 'Invalid options of the scheduler', problems);
   }
-  const { messengers, audiences, claimMarginMs, logger, clock, random, ...rest } = parsed.data;
+  const { messengers, audiences, claimMarginMs, logger, clock, random, breaker, ...rest } = parsed.data;
   return Object.freeze({
     ...rest,
     alerts: Object.freeze({ ...rest.alerts, sinks: Object.freeze([...rest.alerts.sinks]) }),
@@ -190,6 +206,7 @@ export function resolveOptions(options: SchedulerOptions): ResolvedOptions {
     logger: logger ?? lineLogger(),
     clock: clock ?? systemClock,
     random: random ?? Math.random,
+    breaker: Object.freeze(breaker),
   });
 }
 

@@ -75,6 +75,10 @@ export interface WorkerPayload {
   readonly workerId: string;
 }
 
+export interface BreakerPayload {
+  readonly messenger: string;
+}
+
 export interface EventMap {
   /** Created, rescheduled or taken from draft: the campaign is stored with its time. */
   'campaign:scheduled': { readonly campaign: CampaignRef; readonly sendAt: Date };
@@ -141,6 +145,20 @@ export interface EventMap {
   'alert:raised': { readonly alert: Alert };
   /** The trouble is over. */
   'alert:cleared': { readonly alert: Alert };
+  /**
+   * Nothing goes out by this messenger any more: it failed, or a person wants it so (`by`; then `nextProbeAt` is null). Also
+   * told when a probe has failed: `openings` counts the times in a row.
+   */
+  'breaker:opened': BreakerPayload & {
+    readonly detail: string;
+    readonly openings: number;
+    readonly nextProbeAt: Date | null;
+    readonly by?: string;
+  };
+  /** This process tries whether the messenger works again. */
+  'breaker:half-open': BreakerPayload;
+  /** The messenger works again, or a person says so (`by`): what the breaker had paused goes on. */
+  'breaker:closed': BreakerPayload & { readonly by?: string };
   /** This process has told the others that it lives. */
   'worker:started': WorkerPayload;
   /** It could not write its heartbeat for `forMs`: it sends nothing until one goes through. Nothing of this is stored. */

@@ -2,6 +2,8 @@
 export type { AlertOptions } from './alert-options.ts';
 export type { AlertList, Alerts, ListAlertsOptions } from './alerts.ts';
 export type { AudienceOfSource } from './audience-input.ts';
+export type { BreakerOptions } from './breaker-options.ts';
+export type { BreakerStatus, Breakers } from './breakers.ts';
 export type { By, OfRun } from './campaign-changes.ts';
 export type { CampaignInput, RetryInput } from './campaign-input.ts';
 export type { CampaignFilter } from './campaign-list.ts';
@@ -10,6 +12,7 @@ export type { Campaigns, Progress, ResolveUnknownOptions, RetryFailedOptions } f
 export { type Clock, systemClock } from './clock.ts';
 export { type AudienceRows, type AudienceSource, DEFAULTS, type SchedulerOptions } from './config.ts';
 export type { AlertLevel } from './core/alert-policy.ts';
+export type { BreakerState } from './core/breaker.ts';
 export type { CampaignStatus, RunStatus } from './core/campaign-machine.ts';
 export type { Counts, DeliveryState } from './core/ledger-page.ts';
 export type { SkipReason } from './core/misfire.ts';

@@ -6,6 +6,7 @@ import { randomUUID } from 'node:crypto';
 import { createRequire } from 'node:module';
 import pLimit from 'p-limit';
 import { type Alerts, createAlerts } from './alerts.ts';
+import { Breakers } from './breakers.ts';
 import { Campaigns } from './campaigns.ts';
 import { type ResolvedOptions, resolveOptions, type SchedulerOptions } from './config.ts';
 import type { ServiceHealth } from './core/service-health.ts';
@@ -29,6 +30,8 @@ import { freezingFailed, tellDeliveries, tellParked, tellQuarantined, wantsDeliv
 import { createServerClock, type ServerClock } from './server-clock.ts';
 import { createServiceHealth } from './service-health.ts';
 import { type Alerter, createAlerter } from './services/alerter.ts';
+import type { BreakerCampaignsOptions } from './services/breaker-campaigns.ts';
+import { createBreakers, workersHaving } from './services/breakers.ts';
 import { createClaimWatch } from './services/claim-watch.ts';
 import { createDuty, type Duty } from './services/duty.ts';
 import { createHeartbeat, type Heartbeat } from './services/heartbeat.ts';
@@ -62,6 +65,8 @@ export interface CampaignScheduler {
   /** Random per start of the process. */
   readonly workerId: string;
   readonly campaigns: Campaigns;
+  /** The circuit breakers of the messengers: how they stand, and opening, closing and resetting one by hand. */
+  readonly breakers: Breakers;
   /** What is wrong, or was: `list`, `acknowledge`. */
   readonly alerts: Alerts;
   /** mongoose models of campaigns and runs on this scheduler's connection, for reading and for extending by own fields. */
@@ -119,6 +124,7 @@ export async function startCampaignScheduler(options: SchedulerOptions): Promise
 class Scheduler implements CampaignScheduler {
   readonly workerId = randomUUID();
   readonly campaigns: Campaigns;
+  readonly breakers: Breakers;
   readonly alerts: Alerts;
   readonly models: Models;
   readonly #alerter: Alerter;
@@ -131,6 +137,8 @@ class Scheduler implements CampaignScheduler {
   readonly #sharing: RunSharing;
   readonly #heartbeat: Heartbeat;
   readonly #recovery: Recovery;
+  /** Undefined: messengers have no breakers. */
+  readonly #breakers: Duty | undefined;
   readonly #duties: readonly Duty[];
   readonly #whyOptions: WhyOptions;
   readonly #serviceHealth: () => Promise<ServiceHealth>;
@@ -223,7 +231,22 @@ class Scheduler implements CampaignScheduler {
       pollMs: options.pollMs,
       pageSize: options.pageSize,
       maxPagesBytes: options.maxPagesBytes,
+      breaker: options.breaker === false ? undefined : options.breaker,
       onParked: (run, page) => tellParked({ ...shared, alerter: this.#alerter }, run, page),
+    });
+    const byBreaker: BreakerCampaignsOptions = {
+      ...shared,
+      nudge,
+      wake: async (campaign) => {
+        await alarms.wake(alarmOf(campaign), campaign._id.toHexString(), serverNow());
+      },
+    };
+    this.breakers = new Breakers({
+      ...byBreaker,
+      options,
+      serverNow,
+      onChange: () => void (options.worker && this.#breakers?.runOnce()),
+      assertRunning: () => this.#assertRunning(),
     });
     this.campaigns = new Campaigns({ ...creation, alarms, journal, events, logger, nudge });
     this.models = defineModels(store);
@@ -254,6 +277,22 @@ class Scheduler implements CampaignScheduler {
       onSilent: (forMs) => events.emit('worker:suspended', { workerId, forMs }),
       onHeard: () => events.emit('worker:resumed', { workerId }),
     });
+    if (options.breaker !== false) {
+      this.#breakers = createBreakers({
+        ...byBreaker,
+        settings: options.breaker,
+        clock,
+        serverNow,
+        random,
+        alerter: this.#alerter,
+        workerId,
+        sendTimeoutMs: options.sendTimeoutMs,
+        pollMs: options.pollMs,
+        lines: this.#sharing.lines,
+        survey: () => this.#sharing.survey(),
+        workersHaving: (messenger) => workersHaving(store, messenger, 3 * options.heartbeatMs),
+      });
+    }
     this.#recovery = createRecovery({
       ...shared,
       alarms,
@@ -291,6 +330,7 @@ class Scheduler implements CampaignScheduler {
     });
     this.#duties = [
       this.#heartbeat,
+      ...(this.#breakers === undefined ? [] : [this.#breakers]),
       createRunHeartbeat({
         ...shared,
         clock,

@@ -4,6 +4,8 @@
  */
 import { type Campaign, viewOf } from './campaign-view.ts';
 import type { Progress } from './campaigns.ts';
+import { breakerOf } from './core/breaker-document.ts';
+import { isHeldByBreaker } from './core/campaign-machine.ts';
 import { settledCount } from './core/ledger-page.ts';
 import { concerns } from './core/orders.ts';
 import { type MeasuredRate, measuredRate } from './core/progress-rate.ts';
@@ -11,7 +13,14 @@ import { type Rate, tokensPerMs } from './core/rate.ts';
 import { intervals, zoneOf } from './core/send-window.ts';
 import { RECIPIENT_ZONE } from './core/send-window-check.ts';
 import { forecast, projectEnd } from './core/send-window-forecast.ts';
-import type { FreezingFacts, RunFacts, Standing, StandingFacts, WorkerFacts } from './core/standing.ts';
+import type {
+  BreakerFacts,
+  FreezingFacts,
+  RunFacts,
+  Standing,
+  StandingFacts,
+  WorkerFacts,
+} from './core/standing.ts';
 import { explainStanding } from './core/why.ts';
 import { readProgress } from './delivery/books.ts';
 import { sizeOf } from './delivery/closing.ts';
@@ -19,6 +28,7 @@ import { anyCampaign, existingCampaign } from './existing-campaign.ts';
 import { hasEnded } from './process-info.ts';
 import type { Alarms } from './queue/alarms.ts';
 import { type FreezingAttempts, freezingAttempts } from './store/audiences.ts';
+import { readBreakers } from './store/breakers.ts';
 import { isForeign, isNewer } from './store/campaigns.ts';
 import type { CampaignDoc, RunDoc, WorkerDoc } from './store/documents.ts';
 import { campaignRateKey, messengerRateKey, readBuckets } from './store/rates.ts';
@@ -118,12 +128,13 @@ async function readFacts(options: WhyOptions, campaign: CampaignDoc): Promise<Re
   // Another program's document may lack anything.
   const openRuns = Array.isArray(campaign.openRuns) ? campaign.openRuns : [];
   const first = isForeign(campaign) ? undefined : openRuns[0];
-  const [alarm, workers, run, attempts, quarantined] = await Promise.all([
+  const [alarm, workers, run, attempts, quarantined, breaker] = await Promise.all([
     alarms.find([campaign._id.toHexString()]).then(([found]) => found),
     liveWorkers(store, workerOfflineAfterMs),
     first === undefined ? null : readRun(store, first.runId),
     freezingAttempts(store, first === undefined ? [] : [first.runId]),
     first === undefined && campaign.status === 'completed' ? leftAside(store, campaign) : 0,
+    isHeldByBreaker(campaign) ? readBreakerFacts(store, campaign.messenger) : undefined,
   ]);
   const alive = workers.filter((worker) => !hasEnded(worker));
   const details =
@@ -136,6 +147,7 @@ async function readFacts(options: WhyOptions, campaign: CampaignDoc): Promise<Re
       status,
       statusReason,
       messenger,
+      breaker,
       priority,
       isRecurring: campaign.schedule?.recurrence !== undefined,
       nextRunAt: campaign.nextRunAt ?? null,
@@ -157,6 +169,17 @@ async function readFacts(options: WhyOptions, campaign: CampaignDoc): Promise<Re
 async function leftAside(store: Store, campaign: CampaignDoc): Promise<number> {
   const [run] = await latestRuns(store, campaign._id, undefined, 1);
   return run === undefined || run.report?.unknown === 0 ? 0 : countQuarantined(store, sizeOf(run));
+}
+
+/** Undefined: as good as closed. */
+async function readBreakerFacts(store: Store, messenger: string): Promise<BreakerFacts | undefined> {
+  const read = (await readBreakers(store, [messenger])).get(messenger);
+  const breaker = read && breakerOf(read.document, read.now);
+  if (breaker?.state !== 'open') return breaker && { state: breaker.state };
+  const { state, nextProbeAt, manual } = breaker;
+  return manual === undefined
+    ? { state, nextProbeAt: new Date(nextProbeAt) }
+    : { state, openedBy: manual.by };
 }
 
 function workerFacts({ _id, messengers, sources, resting = [] }: WorkerDoc): WorkerFacts {

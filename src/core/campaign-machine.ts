@@ -82,16 +82,34 @@ const TABLE: Record<CampaignAction, Row> = {
   update: { draft: 'same', scheduled: 'same', processing: 'same', paused: 'same' },
 };
 
+/** Code of the reason why the circuit breaker of its messenger has paused a campaign. */
+export const BREAKER_OPEN = 'breaker_open';
+
+/** Does it stand still only because its messenger does not work? It goes on by itself. */
+export function isHeldByBreaker({
+  status,
+  statusReason,
+}: {
+  readonly status: CampaignStatus;
+  readonly statusReason?: { readonly code: string } | undefined;
+}): boolean {
+  return status === 'paused' && statusReason?.code === BREAKER_OPEN;
+}
+
 /**
  * The status an action leads to, or undefined where it is refused. A pause keeps no memory of its own: a campaign with an
  * open run resumes into `processing`, one without into `scheduled`. A `failed` campaign resumes only when its run never
- * started to send (freezing failed), which is when it still has an open run.
+ * started to send (freezing failed), which is when it still has an open run. What the breaker has paused, a person can
+ * pause as well, which then holds; to resume it there is nothing to do but to mend the messenger.
  */
 export function nextStatus(
   status: CampaignStatus,
   action: CampaignAction,
   hasOpenRun: boolean,
+  heldByBreaker = false,
 ): CampaignStatus | undefined {
+  if (heldByBreaker && action === 'pause') return 'paused';
+  if (heldByBreaker && action === 'resume') return undefined;
   const next = TABLE[action][status];
   if (next === 'same') return status;
   if (next !== 'before-pause') return next;

@@ -8,6 +8,10 @@ import { type Order, orderSends } from './orders.ts';
 
 export interface RunSituation {
   readonly campaignStatus: CampaignStatus;
+  /** It is paused by the breaker of its messenger, and by nobody else. */
+  readonly heldByBreaker?: boolean;
+  /** This worker holds the breaker's probe and tries a few recipients. */
+  readonly onTrial?: boolean;
   /** It is the oldest open run of its campaign: the runs of one campaign send one after another. */
   readonly isFirst: boolean;
   /** Number of the campaign's last order, if it is about this run. */
@@ -30,15 +34,17 @@ export type RunStep =
   | 'wait';
 
 export function decideRunStep(situation: RunSituation): RunStep {
-  const { campaignStatus, isFirst, orderNo, run, hasMessenger } = situation;
+  const { campaignStatus, heldByBreaker = false, onTrial = false } = situation;
+  const { isFirst, orderNo, run, hasMessenger } = situation;
   if (run === undefined) return 'insert-run';
   if (orderNo > run.orderNo) return 'copy-order';
   if (run.status === 'freezing') {
     if (campaignStatus === 'cancelled') return 'cancel-freezing';
-    return campaignStatus === 'processing' && isFirst ? 'freeze' : 'wait';
+    // No messenger is needed to read an audience.
+    return (campaignStatus === 'processing' || heldByBreaker) && isFirst ? 'freeze' : 'wait';
   }
-  if (run.status === 'sending' && campaignStatus === 'processing' && isFirst && hasMessenger) return 'send';
-  return 'apply-orders';
+  const goesOut = campaignStatus === 'processing' || (heldByBreaker && onTrial);
+  return run.status === 'sending' && goesOut && isFirst && hasMessenger ? 'send' : 'apply-orders';
 }
 
 /**

@@ -2,6 +2,7 @@
  * The words of `why`: the facts that it is decided from, and the reasons that it gives. Plain data only; `why.ts` decides,
  * `why-words.ts` says it to people. Invariant: a reason carries all that its sentence tells.
  */
+import type { BreakerState } from './breaker.ts';
 import type { CampaignStatus, RunStatus } from './campaign-machine.ts';
 import type { Counts } from './ledger-page.ts';
 import type { Bucket, Rate } from './rate.ts';
@@ -18,6 +19,8 @@ export interface StandingFacts {
       | { readonly code: string; readonly detail?: string; readonly at: Date; readonly by: string }
       | undefined;
     readonly messenger: string;
+    /** The breaker of its messenger, where that has paused it. */
+    readonly breaker?: BreakerFacts | undefined;
     readonly priority: number;
     readonly isRecurring: boolean;
     readonly nextRunAt: Date | null;
@@ -35,6 +38,14 @@ export interface StandingFacts {
   readonly openRuns: number;
   /** The first open run; `undefined`: there is none, or whoever opened it has not inserted it yet. */
   readonly run: RunFacts | undefined;
+}
+
+export interface BreakerFacts {
+  readonly state: BreakerState;
+  /** When it is tried again. */
+  readonly nextProbeAt?: Date | undefined;
+  /** Who opened it by hand. */
+  readonly openedBy?: string | undefined;
 }
 
 export interface WorkerFacts {
@@ -126,6 +137,16 @@ export type Reason =
   | { readonly code: 'newer_version' }
   | { readonly code: 'draft' }
   | ({ readonly code: 'paused' } & Acted)
+  /** Its messenger does not work, everywhere. `until`: when that is tried; `openedBy`: a person who wants it so. */
+  | {
+      readonly code: 'breaker_open';
+      readonly messenger: string;
+      readonly state: BreakerState;
+      readonly since?: Date;
+      readonly detail?: string;
+      readonly until?: Date;
+      readonly openedBy?: string;
+    }
   | ({ readonly code: 'cancelled' } & Acted)
   | ({ readonly code: 'failed' } & Acted)
   | { readonly code: 'completed' }

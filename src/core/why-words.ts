@@ -15,6 +15,8 @@ export function inWords(reason: Reason, now: Date): string {
       return 'It is a draft and has not been scheduled.';
     case 'paused':
       return `Paused${acted(reason)}. It goes on when somebody resumes it.`;
+    case 'breaker_open':
+      return breakerWords(reason, at);
     case 'cancelled':
       return `Cancelled${acted(reason)}.`;
     case 'failed':
@@ -93,6 +95,24 @@ function acted({ by, since, detail }: { by?: string; since?: Date; detail?: stri
   const who = by === undefined ? '' : ` by ${by}`;
   const when = since === undefined ? '' : ` at ${shown(since)}`;
   return `${who}${when}${detail === undefined ? '' : `: ${detail.replace(/\.$/, '')}`}`;
+}
+
+function breakerWords(
+  { messenger, state, since, detail, until, openedBy }: Extract<Reason, { code: 'breaker_open' }>,
+  at: (instant: Date) => string,
+): string {
+  if (state === 'closed') return `The messenger \`${messenger}\` works again; it goes on within moments.`;
+  const when = since === undefined ? '' : ` since ${shown(since)}`;
+  const because = detail === undefined ? '' : `: ${detail.replace(/\.$/, '')}`;
+  const paused = `Paused${when} because the messenger \`${messenger}\` does not work${because}.`;
+  if (openedBy !== undefined) {
+    return `Paused${when}: ${openedBy} opened the breaker of the messenger \`${messenger}\`${because}. It stays so until somebody closes it.`;
+  }
+  if (state === 'half_open') {
+    return `${paused} A few recipients are tried right now, one after another; when they get through, everything goes on.`;
+  }
+  const next = until === undefined ? '' : ` at ${at(until)}`;
+  return `${paused} It is tried${next}, with a few recipients; when they get through, everything goes on by itself.`;
 }
 
 function overdueWords(

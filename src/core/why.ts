@@ -3,6 +3,7 @@
  * a reason; what is told first is what has to end first before anything moves. It follows the order in which the engine
  * itself decides: the campaign's status, its alarm, the audience, orders, pages.
  */
+import { isHeldByBreaker } from './campaign-machine.ts';
 import { freezeRetryMs, MAX_FREEZE_ATTEMPTS } from './freezing.ts';
 import { takeBlock } from './rate.ts';
 import { windowAt, zoneOf } from './send-window.ts';
@@ -41,7 +42,7 @@ function reasonOf(facts: StandingFacts): Reason {
     case 'draft':
       return { code: 'draft' };
     case 'paused':
-      return { code: 'paused', ...acted(facts) };
+      return isHeldByBreaker(campaign) ? ofBreaker(facts) : { code: 'paused', ...acted(facts) };
     case 'scheduled':
       return openRuns > 0 ? ofRun(facts) : ofAlarm(facts);
     case 'processing':
@@ -67,6 +68,27 @@ function acted({ campaign: { statusReason } }: StandingFacts): {
   if (statusReason === undefined) return {};
   const { by, at, detail } = statusReason;
   return { by, since: at, ...(detail === undefined ? {} : { detail }) };
+}
+
+/** Its messenger does not work. Without workers nobody will find out when it does. */
+function ofBreaker(facts: StandingFacts): Reason {
+  const { campaign, workers } = facts;
+  const { messenger, breaker } = campaign;
+  if (workers.length === 0) return { code: 'no_worker' };
+  if (!workers.some(({ messengers }) => messengers.includes(messenger))) {
+    return { code: 'no_worker_for_messenger', messenger };
+  }
+  const { since, detail } = acted(facts);
+  const { state = 'closed', nextProbeAt, openedBy } = breaker ?? {};
+  return {
+    code: 'breaker_open',
+    messenger,
+    state,
+    ...(since === undefined ? {} : { since }),
+    ...(detail === undefined ? {} : { detail }),
+    ...(nextProbeAt === undefined ? {} : { until: nextProbeAt }),
+    ...(openedBy === undefined ? {} : { openedBy }),
+  };
 }
 
 /** It has not begun: the alarm begins it. */

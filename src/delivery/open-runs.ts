@@ -4,6 +4,7 @@
  * other worker may take or repeat at the same time, and what goes wrong with one campaign does not stop the others.
  */
 import type { Clock } from '../clock.ts';
+import { isHeldByBreaker } from '../core/campaign-machine.ts';
 import { concerns } from '../core/orders.ts';
 import { decideRunStep, type RunStep } from '../core/run-step.ts';
 import { inParallel } from '../in-parallel.ts';
@@ -57,6 +58,8 @@ export interface OpenRunsOptions {
   readonly steps: RunStepsOptions;
   readonly freezer: RunFreezer;
   readonly hasMessenger: (name: string) => boolean;
+  /** Does this worker try a few recipients with it for the breaker, which is not closed? */
+  readonly mayTry: (messenger: string) => boolean;
   readonly pollMs: number;
   /** It is no longer among the entries. */
   readonly onGone: (entry: OpenRun) => void;
@@ -154,7 +157,9 @@ export class OpenRuns {
       const run = runs.get(entry.ref.runId);
       if (run !== undefined) this.#update(entry, run);
       entry.stale = false;
+      const before = entry.step;
       entry.step = this.#stepOf(entry);
+      if (entry.step === 'send' && before !== 'send') entry.inspectedAt = NEVER; // it may have rested
       if (entry.step !== 'send') for (const hold of entry.holds) hold.letGo('pause');
     }
   }
@@ -191,12 +196,15 @@ export class OpenRuns {
 
   #stepOf({ campaign, ref, run }: OpenRun): RunStep {
     if (run !== undefined && isNewer(run)) return 'wait';
+    const messenger = run?.messenger ?? campaign.messenger;
     return decideRunStep({
       campaignStatus: campaign.status,
+      heldByBreaker: isHeldByBreaker(campaign),
+      onTrial: this.#options.mayTry(messenger),
       isFirst: campaign.openRuns[0]?.runId === ref.runId,
       orderNo: campaign.order !== undefined && concerns(campaign.order, ref.runId) ? campaign.order.n : 0,
       run,
-      hasMessenger: this.#options.hasMessenger(run?.messenger ?? campaign.messenger),
+      hasMessenger: this.#options.hasMessenger(messenger),
     });
   }
 
@@ -248,7 +256,8 @@ export class OpenRuns {
     const now = env.clock.monotonic();
     const serverNow = env.serverNow();
     const rests = (entry: OpenRun): boolean =>
-      entry.campaign.status === 'paused' || (entry.holds.size === 0 && isClosed(entry, serverNow));
+      (entry.campaign.status === 'paused' && entry.step !== 'send') ||
+      (entry.holds.size === 0 && isClosed(entry, serverNow));
     // Once per poll, however many looks are asked for: with many campaigns there is always one that asks.
     const wasLookedAt = (entry: OpenRun): boolean =>
       now - entry.inspectedAt < (rests(entry) ? INSPECT_RESTING_MS : pollMs / 2);

@@ -281,7 +281,7 @@ export class PageHold {
 
   #take(index: number, outcome: SendOutcome, startedAt: number): void {
     this.#next?.ended();
-    this.#line?.heard(outcome, startedAt);
+    this.#line?.heard(outcome, startedAt, !this.#lost && this.#record.trusted);
     if (this.#lost) this.#tell(index, this.#page.attempts(index), outcome);
     else {
       this.#judge(index, outcome);
@@ -290,7 +290,10 @@ export class PageHold {
     this.kick();
   }
 
-  #judge(index: number, outcome: SendOutcome): void {
+  #judge(index: number, answer: SendOutcome): void {
+    // While the breaker is not closed, whatever fails is the messenger's fault and costs no attempt.
+    const isOutage = answer.kind === 'transient' && this.#line?.breaker.isClosed === false;
+    const outcome: SendOutcome = isOutage ? { ...answer, kind: 'provider' } : answer;
     const now = this.#env.serverNow().getTime();
     const { retry, onUnknown } = this.#run.doc.limits;
     const othersSucceeded = this.#line?.othersSucceeded ?? false;

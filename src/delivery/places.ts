@@ -25,10 +25,10 @@ export class Places {
 
   /** How many intents more than the `open` ones are possible now; asks to be woken when others hold all places. */
   room(open: number): number {
-    const { window, users, sick } = this.#line;
+    const { window, users, mostIntents } = this.#line;
     const fairShare = window.contended ? Math.max(1, Math.floor(window.capacity / users)) : window.capacity;
     const free = Math.min(this.#window.free, window.free);
-    const room = Math.min(this.#taken + free, sick ? 1 : fairShare) - open;
+    const room = Math.min(this.#taken + free, fairShare, mostIntents) - open;
     if (room > 0) return room;
     for (const slots of [this.#window, window]) {
       if (slots.free === 0 && this.#taken < slots.capacity) slots.waitForFree(this.#wake);

@@ -4,6 +4,8 @@
  * without a claim.
  */
 import { randomUUID } from 'node:crypto';
+import type { BreakerSettings } from '../core/breaker.ts';
+import { isHeldByBreaker } from '../core/campaign-machine.ts';
 import { orAtDeadline } from '../deadline.ts';
 import { aboutRun } from '../events.ts';
 import type { Messenger } from '../messengers/messenger.ts';
@@ -42,6 +44,8 @@ export interface RunSharingOptions {
   readonly pollMs: number;
   readonly pageSize: number;
   readonly maxPagesBytes: number;
+  /** Undefined: messengers have no breaker. */
+  readonly breaker: BreakerSettings | undefined;
   /** A page was put aside because its holders died in a row. */
   readonly onParked: (run: RunDoc, page: number) => Promise<void>;
 }
@@ -76,11 +80,12 @@ export class RunSharing {
     this.#turns = new Turns({ ...options, pages: this.#pages, lineOf: (entry) => this.#lineOf(entry) });
     for (const [name, messenger] of Object.entries(options.messengers)) {
       const rate = this.#gates.ofMessenger(name, messenger.rate);
-      this.#lines.set(name, new MessengerLine(name, messenger, clock, rate));
+      this.#lines.set(name, new MessengerLine(name, messenger, clock, rate, options.breaker));
     }
     this.#open = new OpenRuns({
       ...options,
       hasMessenger: (name) => this.#lines.has(name),
+      mayTry: (name) => this.#lines.get(name)?.breaker.mayTry ?? false,
       onGone: (gone) => this.#forgetRate(gone),
     });
   }
@@ -116,6 +121,28 @@ export class RunSharing {
     const found = [...this.#heldRuns];
     for (const [held, pages] of found) if (pages === 0) this.#heldRuns.delete(held);
     return found.map(([{ doc, lastRecipient }]) => ({ runId: doc._id, recipient: lastRecipient ?? null }));
+  }
+  /** The messengers of this worker, each with what it may do at present. */
+  get lines(): MessengerLine[] {
+    return [...this.#lines.values()];
+  }
+  /** What this worker knows of the campaigns with an open run, by the messenger they go out by. */
+  survey(): Map<string, { busy: boolean; moving: boolean; held: boolean }> {
+    const found = new Map<string, { busy: boolean; moving: boolean; held: boolean }>();
+    const of = (name: string) => {
+      const known = found.get(name) ?? { busy: false, moving: false, held: false };
+      found.set(name, known);
+      return known;
+    };
+    for (const line of this.#lines.values()) of(line.name).busy = line.users + line.claiming > 0;
+    for (const entry of this.#open.entries.values()) {
+      const { campaign } = entry;
+      const standing = of(campaign.messenger);
+      if (campaign.status === 'processing') standing.moving = true;
+      if (isHeldByBreaker(campaign)) standing.held = true;
+      if (!standing.busy && hasHint(entry) && this.#turns.maySend(entry)) standing.busy = true;
+    }
+    return found;
   }
   /** The claims that this process knows it holds: nobody here needs to watch them. */
   get ownTokens(): string[] {
@@ -420,7 +447,7 @@ export class RunSharing {
     if (this.#turns.crowded) this.#fillSoon(); // somebody's turn may be over
     for (const line of this.#lines.values()) {
       const blockedForMs = Math.max(line.blockedForMs(), line.rate.blockedForMs());
-      if (blockedForMs <= this.#options.env.claimTtlMs) continue;
+      if (blockedForMs <= this.#options.env.claimTtlMs && !line.lendsPages) continue;
       for (const entry of this.#open.entries.values()) {
         if (this.#lineOf(entry) === line) for (const hold of entry.holds) hold.letGo('messenger');
       }

@@ -68,7 +68,7 @@ export class Turns {
     const { env, lineOf } = this.#options;
     if (entry.step !== 'send' || isClosed(entry, env.serverNow())) return false;
     const line = lineOf(entry);
-    if (line !== undefined && (line.blockedForMs() > 0 || (line.sick && line.users > 0))) return false;
+    if (line !== undefined && (line.blockedForMs() > 0 || (line.careful && line.users > 0))) return false;
     return !this.#waitsForToken(entry, line);
   }
 

@@ -7,6 +7,7 @@ import type { By } from '../campaign-changes.ts';
 import type { Campaign } from '../campaign-view.ts';
 import type { Campaigns } from '../campaigns.ts';
 import type { CampaignStatus } from '../core/campaign-machine.ts';
+import { BREAKER_OPEN } from '../core/campaign-machine.ts';
 import { describe } from '../core/recurrence-words.ts';
 import type { CampaignScheduler } from '../scheduler.ts';
 import type { RouterAction } from './guards.ts';
@@ -47,7 +48,8 @@ export function addCampaignRoutes(router: Router, options: CampaignRoutesOptions
   });
 
   router.get('/campaigns/:id', ...reading, async (request, response) => {
-    response.json({ success: true, campaign: await scheduler.overview(campaignIdOf(request)) });
+    const campaign = await scheduler.overview(campaignIdOf(request));
+    response.json({ success: true, campaign: { ...campaign, ...statusWords(campaign) } });
   });
 
   router.get('/campaigns/:id/why', ...reading, async (request, response) => {
@@ -103,6 +105,7 @@ function listed(campaign: Campaign) {
     name,
     status,
     ...(statusReason === undefined ? {} : { statusReason }),
+    ...statusWords(campaign),
     sendAt,
     ...(recurrence === undefined ? {} : { schedule: describe(recurrence) }),
     nextRunAt,
@@ -111,4 +114,17 @@ function listed(campaign: Campaign) {
     createdAt: campaign.createdAt,
     updatedAt: campaign.updatedAt,
   };
+}
+
+/** Of a paused one: why, as a sentence, and the error that did it, null where it was none. */
+function statusWords({ status, statusReason }: Pick<Campaign, 'status' | 'statusReason'>) {
+  if (status !== 'paused') return {};
+  const { code, by, detail, messenger } = statusReason ?? {};
+  const isError = code === BREAKER_OPEN || code === 'run_failed';
+  const because = detail === undefined ? '' : `: ${detail}`;
+  const message =
+    code === BREAKER_OPEN
+      ? `Paused because the messenger \`${messenger}\` does not work; it goes on by itself when the messenger works again`
+      : `Paused by ${by ?? 'user'}${because}`;
+  return { status_message: message, status_error: isError ? (detail ?? null) : null };
 }

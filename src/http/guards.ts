@@ -17,7 +17,10 @@ export type RouterAction =
   | 'preview'
   | 'read-alerts'
   | 'acknowledge-alert'
-  | 'health';
+  | 'health'
+  | 'open-breaker'
+  | 'close-breaker'
+  | 'reset-breaker';
 
 export type Authorize = (request: Request, action: RouterAction) => boolean | Promise<boolean>;
 

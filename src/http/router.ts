@@ -11,6 +11,7 @@ import { type Logger, lineLogger } from '../logger.ts';
 import type { SchedulePreviewInput } from '../preview-schedule.ts';
 import type { CampaignScheduler } from '../scheduler.ts';
 import { addAlertRoutes } from './alert-routes.ts';
+import { addBreakerRoutes } from './breaker-routes.ts';
 import { addCampaignRoutes, type RoutedCampaigns } from './campaign-routes.ts';
 import {
   type Authorize,
@@ -50,6 +51,7 @@ export type RoutedScheduler = Pick<
   | 'serviceHealth'
   | 'versions'
   | 'workers'
+  | 'breakers'
 > & { readonly campaigns: RoutedCampaigns };
 
 /** Most entries of each list in the answer of a recovery. */
@@ -72,6 +74,8 @@ const MAX_LISTED = 1_000;
  * | `GET /health` | health | `{ status, timestamp, services }`; 503 where the database or the queue of this process is sick |
  * | `GET /version` | health | `{ name, version, node, agenda, mongodb }` |
  * | `GET /workers?limit=` | read | `{ workers }`, the last heard of first |
+ * | `GET /queue-management/status` | read | `{ data: { <messenger>: { circuit_state, pause_info, failures, opened_at, next_probe_at, campaigns_paused } } }` |
+ * | `POST /queue-management/:messenger/open`, `close`, `reset` | open-breaker, … | `{ data }` of this messenger; the body may be `{ reason }` |
  *
  * Every answer but that of `/health` has `success`; a refusal is `{ success: false, error: { code, message, problems? } }` with 400 (`problems`
  * names each wrong field), 403, 404, 409 (not possible in this status), 413, 415 or 503. Anything else falls through to
@@ -120,6 +124,7 @@ export function createCampaignRouter(scheduler: RoutedScheduler, options: Campai
   const reading = (action: RouterAction): RequestHandler[] => [askFirst(authorize, action), keepNoCopy];
   const who = identify ?? (() => undefined);
   addCampaignRoutes(router, { scheduler, reading: reading('read'), ordering, identify: who });
+  addBreakerRoutes(router, { scheduler, reading: reading('read'), ordering, identify: who });
   addAlertRoutes(router, { scheduler, reading, ordering, identify: who });
   addHealthRoutes(router, { scheduler, reading });
   router.use(answerErrors(logger));

@@ -2,13 +2,17 @@
  * What changes a campaign: every write is guarded by what was read (status, rev), so two people, two workers or a person
  * and a worker never undo each other. `null` or `false` means that the guard did not match: read again and decide anew.
  */
-import type { Filter, UpdateFilter } from 'mongodb';
-import type { CampaignStatus } from '../core/campaign-machine.ts';
+import type { Document, Filter, UpdateFilter } from 'mongodb';
+import { BREAKER_OPEN, type CampaignStatus } from '../core/campaign-machine.ts';
 import type { SkippedOccurrences } from '../core/misfire.ts';
 import type { Order } from '../core/orders.ts';
 import type { Recurrence } from '../core/recurrence-rule.ts';
-import type { CampaignDoc, OpenRunRef, StatusReason } from './documents.ts';
+import { type CampaignDoc, type OpenRunRef, SCHEMA_VERSION, type StatusReason } from './documents.ts';
 import type { Store } from './store.ts';
+
+const HELD_BY_BREAKER = { status: 'paused', 'statusReason.code': BREAKER_OPEN } as const;
+/** Of a change of many campaigns at once, so many are told by name. */
+const TOLD = 500;
 
 /** What a change may set beside its status: what later runs are made of, and when they come. */
 export type ChangeableFields = Partial<
@@ -144,14 +148,14 @@ export async function completeRecurring(
   return result.matchedCount === 1;
 }
 
-/** A worker's own verdict on a campaign (freezing failed for good). Filter: still processing, rev as read. */
+/** A worker's own verdict on a campaign (freezing failed for good). Filter: still to be sent, rev as read. */
 export async function failCampaign(
   store: Store,
   read: Pick<CampaignDoc, '_id' | 'rev'>,
   reason: StatusReason,
 ): Promise<boolean> {
   const result = await store.campaigns.updateOne(
-    { _id: read._id, status: 'processing', rev: read.rev },
+    { _id: read._id, $or: [{ status: 'processing' }, HELD_BY_BREAKER], rev: read.rev },
     { $set: { status: 'failed', statusReason: reason, updatedAt: reason.at } },
   );
   return result.matchedCount === 1;
@@ -189,4 +193,71 @@ export async function closeRunOnCampaign(
     ...(changes && statusReason === undefined ? { $unset: { statusReason: '' } } : {}),
   });
   return result.matchedCount === 1;
+}
+
+/** A campaign that the breaker has paused, or let go on; as it was before. */
+export type HeldCampaign = Pick<CampaignDoc, '_id' | 'name' | 'rev' | 'openRuns' | 'schedule'>;
+
+/**
+ * Pauses what is in progress with a messenger that does not work. Filter: processing, with an open run. One write for all,
+ * which may be repeated by anybody: what a person or a worker changed meanwhile is left as it is. Returns those that were
+ * found before, at most 500 of them.
+ */
+export async function pauseForBreaker(
+  store: Store,
+  messenger: string,
+  detail: string,
+): Promise<HeldCampaign[]> {
+  const filter: Filter<CampaignDoc> = { status: 'processing', messenger, 'openRuns.0': { $exists: true } };
+  const reason = { code: BREAKER_OPEN, messenger, detail, by: 'breaker' };
+  return changeMany(store, { ...filter, schemaVersion: { $lte: SCHEMA_VERSION } }, [
+    {
+      $set: {
+        status: 'paused',
+        statusReason: { $mergeObjects: [{ $literal: reason }, { at: '$$NOW' }] },
+        rev: { $add: ['$rev', 1] },
+        updatedAt: '$$NOW',
+      },
+    },
+  ]);
+}
+
+/** Lets exactly those go on that the breaker has paused. Filter: still paused by it. Otherwise like the pause. */
+export async function resumeForBreaker(store: Store, messenger: string): Promise<HeldCampaign[]> {
+  const isOpen = { $gt: [{ $size: { $ifNull: ['$openRuns', []] } }, 0] };
+  return changeMany(store, { ...HELD_BY_BREAKER, messenger, schemaVersion: { $lte: SCHEMA_VERSION } }, [
+    {
+      $set: {
+        status: { $cond: [isOpen, 'processing', 'scheduled'] },
+        rev: { $add: ['$rev', 1] },
+        updatedAt: '$$NOW',
+      },
+    },
+    { $unset: 'statusReason' },
+  ]);
+}
+
+async function changeMany(
+  store: Store,
+  filter: Filter<CampaignDoc>,
+  update: Document[],
+): Promise<HeldCampaign[]> {
+  const found = await store.campaigns
+    .find<HeldCampaign>(filter, { projection: { name: 1, rev: 1, openRuns: 1, schedule: 1 } })
+    .limit(TOLD)
+    .toArray();
+  if (found.length === 0) return [];
+  await store.campaigns.updateMany(filter, update);
+  return found;
+}
+
+/** How many campaigns the breaker of each messenger holds. */
+export async function heldByBreakers(store: Store): Promise<Map<string, number>> {
+  const rows = await store.campaigns
+    .aggregate<{ _id: string; count: number }>([
+      { $match: HELD_BY_BREAKER },
+      { $group: { _id: '$messenger', count: { $sum: 1 } } },
+    ])
+    .toArray();
+  return new Map(rows.map(({ _id, count }) => [_id, count]));
 }

@@ -11,6 +11,7 @@ import { isDuplicateKey, MAJORITY, type Store } from './store.ts';
 const OPEN = {
   name: 1,
   status: 1,
+  statusReason: 1,
   messenger: 1,
   priority: 1,
   rev: 1,

@@ -20,8 +20,10 @@ export interface StatusReason {
   code: string;
   detail?: string;
   at: Date;
-  /** Who: `user`, `scheduler`, or what the caller gave. */
+  /** Who: `user`, `scheduler`, `breaker`, or what the caller gave. */
   by: string;
+  /** Which messenger does not work, where the breaker paused the campaign. */
+  messenger?: string;
 }
 
 export interface RunLimits {
@@ -314,6 +316,25 @@ export interface RateAnswer {
   waitMs: number;
   blockedForMs: number;
   takenAt: Date;
+}
+
+/** The circuit breaker of a messenger, see `core/breaker.ts`; which fields there are depends on the state. */
+export interface BreakerDoc {
+  /** Name of the messenger. */
+  _id: string;
+  state: 'closed' | 'open' | 'half_open';
+  /** Grows with every transition; 0: there has been none. The guard of every write. */
+  term: number;
+  openings: number;
+  /** By worker, since the last transition. */
+  evidence: Record<string, unknown>;
+  openedAt?: Date;
+  detail?: string;
+  nextProbeAt?: Date;
+  manual?: { by: string; reason?: string; at: Date };
+  probe?: { token: string; workerId: string; until: Date };
+  closedAt?: Date;
+  schemaVersion: number;
 }
 
 export interface JournalDoc {

@@ -12,6 +12,7 @@ import type {
 } from 'mongodb';
 import mongoose, { type Connection } from 'mongoose';
 import { systemClock } from '../clock.ts';
+import { BREAKER_OPEN } from '../core/campaign-machine.ts';
 import { orAtDeadline } from '../deadline.ts';
 import { CampaignSchedulerError } from '../errors.ts';
 import { bounded } from './bounded.ts';
@@ -19,6 +20,7 @@ import type {
   AlertDoc,
   AudienceDoc,
   AudiencePageDoc,
+  BreakerDoc,
   CampaignDoc,
   JournalDoc,
   LeaseDoc,
@@ -39,6 +41,7 @@ export interface Store {
   readonly workers: Collection<WorkerDoc>;
   readonly leases: Collection<LeaseDoc>;
   readonly rates: Collection<RateDoc>;
+  readonly breakers: Collection<BreakerDoc>;
   readonly journal: Collection<JournalDoc>;
   readonly alerts: Collection<AlertDoc>;
   /** Name of the collection of alarms. */
@@ -157,6 +160,7 @@ async function describeStore(connection: Connection, options: StoreOptions, own:
     workers: collection<WorkerDoc>('workers'),
     leases: collection<LeaseDoc>('leases'),
     rates: collection<RateDoc>('rates'),
+    breakers: collection<BreakerDoc>('breakers'),
     journal: collection<JournalDoc>('journal'),
     alerts: collection<AlertDoc>('alerts'),
     alarmsName: `${options.collectionPrefix}agendaJobs`,
@@ -193,6 +197,12 @@ async function ensureIndexes(store: Store, journalDays: number): Promise<void> {
       'campaigns_open',
       { status: 1, messenger: 1, priority: 1, rev: 1 },
       { partialFilterExpression: { 'openRuns.0': { $exists: true } } },
+    ),
+    make(
+      store.campaigns,
+      'campaigns_breaker',
+      { 'statusReason.code': 1, status: 1, messenger: 1 },
+      { partialFilterExpression: { 'statusReason.code': BREAKER_OPEN } },
     ),
     make(
       store.campaigns,

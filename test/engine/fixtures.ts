@@ -46,6 +46,7 @@ export const COLLECTIONS = [
   'workers',
   'leases',
   'rates',
+  'breakers',
   'journal',
   'alerts',
   'agendaJobs',
