@@ -27,6 +27,13 @@ import {
 import { type Logger, lineLogger } from './logger.ts';
 import type { Messenger } from './messengers/messenger.ts';
 import { suggestionSentence } from './suggestion.ts';
+import {
+  defaultStuckAfterMs,
+  type ResolvedWatchdogOptions,
+  type WatchdogOptions,
+  watchdogOptionsSchema,
+  watchdogProblems,
+} from './watchdog-options.ts';
 
 /** The rows of an audience, from wherever they come. */
 export type AudienceRows = AsyncIterable<AudienceRow> | Iterable<AudienceRow>;
@@ -70,6 +77,17 @@ export const DEFAULTS = Object.freeze({
     trialSize: 5,
     rampMs: 10_000,
   } satisfies BreakerSettings),
+  watchdog: Object.freeze({
+    everyMs: 30_000,
+    stuckAfterMs: 180_000,
+    statusEveryMs: 300_000,
+    failedAbove: 10,
+    failureRate: 0.2,
+    failureWindowMs: 600_000,
+    failureMinimum: 20,
+    clockSkewMs: 5_000,
+    slowMongoMs: 1_000,
+  }),
 });
 
 export interface SchedulerOptions {
@@ -130,12 +148,18 @@ export interface SchedulerOptions {
   readonly alerts?: AlertOptions | undefined;
   /** The circuit breaker of every messenger, the same in all processes; `false`: none. Default: see `BreakerOptions`. */
   readonly breaker?: BreakerOptions | false | undefined;
+  /** What is looked after, and from when on something is wrong. Default: see each. */
+  readonly watchdog?: WatchdogOptions | undefined;
 }
 
 /** Options with every default filled in; frozen, but for the connection, messengers and other parts the host owns. */
 export type ResolvedOptions = {
   readonly [Key in keyof SchedulerOptions]-?: Exclude<SchedulerOptions[Key], undefined>;
-} & { readonly alerts: ResolvedAlertOptions; readonly breaker: BreakerSettings | false };
+} & {
+  readonly alerts: ResolvedAlertOptions;
+  readonly breaker: BreakerSettings | false;
+  readonly watchdog: ResolvedWatchdogOptions;
+};
 
 const schema = z.strictObject({
   mongo: unobjectionable<string | Connection>(mongoProblem),
@@ -176,6 +200,7 @@ const schema = z.strictObject({
   maxPagesBytes: integer(1024 * 1024, 4 * 1024 ** 3).default(DEFAULTS.maxPagesBytes),
   alerts: alertOptionsSchema(DEFAULTS.alerts),
   breaker: breakerOptionsSchema(DEFAULTS.breaker),
+  watchdog: watchdogOptionsSchema(DEFAULTS.watchdog),
 });
 
 /**
@@ -191,6 +216,7 @@ export function resolveOptions(options: SchedulerOptions): ResolvedOptions {
         '': Object.keys(schema.shape),
         breaker: Object.keys(DEFAULTS.breaker),
         alerts: ['sinks', ...Object.keys(DEFAULTS.alerts)],
+        watchdog: Object.keys(DEFAULTS.watchdog),
       });
   problems.push(...crossProblems(options, problems));
   if (problems.length > 0 || parsed.data === undefined) {
@@ -200,6 +226,10 @@ export function resolveOptions(options: SchedulerOptions): ResolvedOptions {
   return Object.freeze({
     ...rest,
     alerts: Object.freeze({ ...rest.alerts, sinks: Object.freeze([...rest.alerts.sinks]) }),
+    watchdog: Object.freeze({
+      ...rest.watchdog,
+      stuckAfterMs: rest.watchdog.stuckAfterMs ?? defaultStuckAfterMs(rest, DEFAULTS.watchdog.stuckAfterMs),
+    }),
     messengers: frozenMap(messengers),
     audiences: frozenMap(audiences),
     claimMarginMs: claimMarginMs ?? defaultMarginMs(rest.claimTtlMs),
@@ -228,7 +258,17 @@ function crossProblems(options: unknown, problems: readonly Problem[]): Problem[
   atLeast('workerOfflineAfterMs', 3, 'heartbeatMs');
   atLeast('lockLifetimeMs', 3, 'processEveryMs');
   found.push(...sinkProblems(given));
+  const others = ['sendTimeoutMs', 'heartbeatMs', 'lockLifetimeMs', 'watchdog'] as const;
+  if (!problems.some(({ path }) => others.some((name) => path.startsWith(name)))) {
+    found.push(
+      ...watchdogProblems(given.watchdog, { ...DEFAULTS, ...withoutUndefined(given) }, DEFAULTS.watchdog),
+    );
+  }
   return found;
+}
+
+function withoutUndefined(given: object): object {
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
 }
 
 /** A sink that sends with a messenger needs one of that name. */

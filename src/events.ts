@@ -159,6 +159,12 @@ export interface EventMap {
   'breaker:half-open': BreakerPayload;
   /** The messenger works again, or a person says so (`by`): what the breaker had paused goes on. */
   'breaker:closed': BreakerPayload & { readonly by?: string };
+  /** A worker gave no sign of life for `workerOfflineAfterMs` and is marked so; what it held is released. */
+  'worker:offline': WorkerPayload & {
+    readonly host: string;
+    readonly pid: number;
+    readonly lastSeenAt: Date;
+  };
   /** This process has told the others that it lives. */
   'worker:started': WorkerPayload;
   /** It could not write its heartbeat for `forMs`: it sends nothing until one goes through. Nothing of this is stored. */

@@ -65,5 +65,6 @@ export {
 export type { RecoveredCampaign, RecoveryReport, SkippedCampaign } from './services/recovery-pass.ts';
 export type { Alert } from './store/alerts.ts';
 export type { RunReport, StatusReason } from './store/documents.ts';
+export type { WatchdogOptions } from './watchdog-options.ts';
 export type { CampaignOverview, Why } from './why.ts';
 export type { WorkerView } from './worker-list.ts';

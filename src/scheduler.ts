@@ -39,6 +39,7 @@ import { createRecovery, type Recovery } from './services/recovery.ts';
 import type { RecoveryReport } from './services/recovery-pass.ts';
 import { createRunHeartbeat } from './services/run-heartbeat.ts';
 import { createSweeper } from './services/sweeper.ts';
+import { createWatchdog } from './services/watchdog.ts';
 import { onSignals } from './signals.ts';
 import { createJournal } from './store/journal.ts';
 import { defineModels, type Models } from './store/models.ts';
@@ -128,6 +129,7 @@ class Scheduler implements CampaignScheduler {
   readonly alerts: Alerts;
   readonly models: Models;
   readonly #alerter: Alerter;
+  readonly #watchdog: Duty;
   readonly #options: ResolvedOptions;
   readonly #store: Store;
   readonly #serverClock: ServerClock;
@@ -328,6 +330,19 @@ class Scheduler implements CampaignScheduler {
       logger,
       run: () => serverClock.measure(() => serverTime(store)),
     });
+    const claimWatch = { env, sharing: this.#sharing, journal, events };
+    this.#watchdog = createWatchdog({
+      ...shared,
+      alarms,
+      clock,
+      alerter: this.#alerter,
+      workerId,
+      limits: options.watchdog,
+      workerOfflineAfterMs,
+      why: (campaignId) => why(this.#whyOptions, campaignId),
+      nudge,
+      takingOver: options.worker ? claimWatch : undefined,
+    });
     this.#duties = [
       this.#heartbeat,
       ...(this.#breakers === undefined ? [] : [this.#breakers]),
@@ -338,7 +353,7 @@ class Scheduler implements CampaignScheduler {
         heartbeatMs: options.heartbeatMs,
         takeHeldRuns: () => this.#sharing.takeHeldRuns(),
       }),
-      createClaimWatch({ env, sharing: this.#sharing, journal, events }),
+      createClaimWatch(claimWatch),
       this.#recovery,
       createSweeper({ store, clock, logger, workerId }),
     ];
@@ -357,6 +372,7 @@ class Scheduler implements CampaignScheduler {
     if (worker) await this.#startWorker();
     else this.#clockwork.start();
     if (worker && crashHandlers) this.#forgetCrashes = onCrashes(this.#recordCrash);
+    this.#watchdog.start();
     if (handleSignals) {
       this.#forgetSignals = onSignals({
         stop: () => this.stop(),
@@ -453,14 +469,16 @@ class Scheduler implements CampaignScheduler {
       const alarmsStopped = this.#alarms.stop({ timeoutMs });
       await Promise.all([this.#sharing.stop(timeoutMs), this.#freezer.stop(timeoutMs)]);
       await alarmsStopped;
-      await inTime(Promise.all([...this.#duties.map((duty) => duty.stop()), this.#background]));
+      const duties = [...this.#duties, this.#watchdog];
+      await inTime(Promise.all([...duties.map((duty) => duty.stop()), this.#background]));
       const lastWords = toldToStop
         .then(() => this.#heartbeat.announce('stopped'))
         .catch((error: unknown) => {
           logger.warn({ error }, 'the last sign of life could not be written');
         });
       await inTime(lastWords);
-    } else await inTime(this.#clockwork.stop());
+    } else await inTime(Promise.all([this.#clockwork.stop(), this.#watchdog.stop()]));
+
     await this.#alerter.stop(); // before the messengers, which sinks may send with
     for (const [name, messenger] of Object.entries(messengers)) {
       try {

@@ -3,12 +3,16 @@ import type { Clock } from '../clock.ts';
 import { touchAudience } from '../store/audiences.ts';
 import type { Store } from '../store/store.ts';
 
-/** Renews every third of `claimTtlMs`; aborts when the lease is taken or cannot be renewed in time. Returns the end of it. */
+/**
+ * Renews every third of `claimTtlMs`, and tells how many rows have been read; aborts when the lease is taken or cannot be
+ * renewed in time. Returns the end of it.
+ */
 export function keepLease(
   options: { readonly store: Store; readonly clock: Clock; readonly claimTtlMs: number },
   audienceId: string,
   token: string,
   controller: AbortController,
+  progress?: { readonly rows: number },
 ): () => void {
   const { store, clock, claimTtlMs } = options;
   let seq = 0;
@@ -19,7 +23,7 @@ export function keepLease(
     const started = clock.monotonic();
     seq += 1;
     try {
-      if (await touchAudience(store, audienceId, token, seq)) renewedAt = started;
+      if (await touchAudience(store, audienceId, token, seq, progress?.rows)) renewedAt = started;
       else controller.abort(new Error('another worker has taken over'));
     } catch {
       // the database is away; the lease runs out by itself

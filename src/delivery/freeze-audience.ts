@@ -28,6 +28,8 @@ export interface FreezeOptions {
   readonly pageSize: number;
   /** Throws when the attempt must end: the lease is lost or the worker stops. Asked before every write. */
   readonly assertAlive: () => void;
+  /** Rows read so far: written here, for whoever tells that the source goes on. */
+  readonly progress?: { rows: number };
 }
 
 /** Reads all rows and writes all pages. Throws what the source throws; what was written until then is swept later. */
@@ -40,6 +42,7 @@ export async function freezeRows(
   for await (const value of rows) {
     const full = writer.add(row, value);
     row += 1;
+    if (options.progress !== undefined) options.progress.rows = row;
     if (full) await writer.writeSome();
     // A list in memory never waits by itself; let timers (the lease) run.
     else if (row % YIELD_ROWS === 0) await new Promise<void>((resolve) => setImmediate(resolve));

@@ -190,13 +190,14 @@ export class RunFreezer {
     const { store, logger, sources, pageSize } = this.#options;
     if (!('source' in run.audience)) return;
     const { source, params } = run.audience;
-    const stopRenewing = keepLease(this.#options, audienceId, token, controller);
+    const progress = { rows: 0 };
+    const stopRenewing = keepLease(this.#options, audienceId, token, controller, progress);
     const assertAlive = (): void => controller.signal.throwIfAborted();
     try {
       const read = async (): Promise<Frozen> => {
         const rows = await sources[source]?.(params, { signal: controller.signal });
         assertIterable(rows, source);
-        return freezeRows(rows, { store, audienceId, pageSize, assertAlive });
+        return freezeRows(rows, { store, audienceId, pageSize, assertAlive, progress });
       };
       // A source that hangs and does not look at its signal must not hold up the worker.
       const frozen = await Promise.race([read(), rejectedWhenAborted(controller.signal)]);

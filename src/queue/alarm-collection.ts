@@ -22,6 +22,7 @@ import {
   type AlarmName,
   type AlarmState,
   assertAlarmEntry,
+  campaignIdOf,
 } from './alarm.ts';
 import { IDENTITY_INDEX } from './alarm-indexes.ts';
 
@@ -140,6 +141,13 @@ export function alarmCollection(db: Db, collectionName: string) {
     return result.matchedCount === 1;
   }
 
+  /** The alarms that are held, at most `limit`: usually those of this moment. */
+  async function locked(limit: number): Promise<AlarmState[]> {
+    const filter: Filter<AlarmDocument> = { name: { $in: [...ALARM_NAMES] }, lockedAt: { $gt: new Date(0) } };
+    const found = await collection.find(filter).limit(limit).toArray();
+    return found.filter((alarm) => campaignIdOf(alarm.data) !== undefined).map(stateOf);
+  }
+
   async function addIds(ids: Map<string, string>, entries: readonly AlarmEntry[]): Promise<void> {
     if (entries.length === 0) return;
     const wanted = new Set(entries.map((entry) => `${entry.name} ${entry.campaignId}`));
@@ -148,7 +156,7 @@ export function alarmCollection(db: Db, collectionName: string) {
     }
   }
 
-  return { collection, wake, find, insertMissing, upsertMissing, release };
+  return { collection, wake, find, locked, insertMissing, upsertMissing, release };
 }
 
 function keyOf(alarm: { name: string; campaignId: string }): Filter<AlarmDocument> {

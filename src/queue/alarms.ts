@@ -57,6 +57,8 @@ export interface Alarms {
   wake(name: AlarmName, campaignId: string, at: Date): Promise<string>;
   /** The alarms of up to 1,000 campaigns, in one query. */
   find(campaignIds: readonly string[]): Promise<AlarmState[]>;
+  /** The alarms that are held, by whomever; at most `limit`. */
+  locked(limit: number): Promise<AlarmState[]>;
   /** Inserts what is missing and leaves the rest alone; job ids by campaign id. For one caller at a time. */
   insertMissing(entries: readonly AlarmEntry[]): Promise<Map<string, string>>;
   /** The same for several callers at once, slower. */
@@ -106,7 +108,7 @@ export function createAlarms(options: AlarmsOptions): Alarms {
     return lastStop;
   }
 
-  const { wake, find, insertMissing, upsertMissing, release } = alarms;
+  const { wake, find, locked, insertMissing, upsertMissing, release } = alarms;
   const lookedAt = (): number | undefined => session?.lookedAt();
-  return { ensureIndexes, start, stop, lookedAt, wake, find, insertMissing, upsertMissing, release };
+  return { ensureIndexes, start, stop, lookedAt, wake, find, locked, insertMissing, upsertMissing, release };
 }

@@ -31,8 +31,13 @@ export interface Alerter {
   raise(news: AlertNews): Promise<void>;
   /** The trouble with this key is gone, if it ever was there. Never rejects. */
   clear(key: string): Promise<void>;
-  /** All that is there of these kinds: what is raised of them and not among it is cleared. Rejects when it cannot be read. */
-  settle(kinds: readonly string[], news: readonly AlertNews[]): Promise<void>;
+  /** What is raised of these kinds. Rejects when it cannot be read. */
+  raised(kinds: readonly string[]): Promise<AlertDoc[]>;
+  /**
+   * All that is there of these kinds: what is among `raised`, as read before it was looked for, and not in the news is
+   * cleared. Rejects when nothing can be read.
+   */
+  settle(kinds: readonly string[], news: readonly AlertNews[], raised: readonly AlertDoc[]): Promise<void>;
   /** Waits a moment for sinks. */
   stop(): Promise<void>;
 }
@@ -216,19 +221,24 @@ export function createAlerter(options: AlerterOptions): Alerter {
   return {
     raise: (news) => say(news.key, news),
     clear: (key) => say(key),
-    settle: async (kinds, news) => {
+    raised: (kinds) => readAlerts(store, [], [...kinds, TOO_MANY.kind]),
+    settle: async (kinds, news, raised) => {
       const seen = new Map(news.map((one) => [cutUtf8(one.key, MAX_KEY_BYTES), one]));
-      const read = await readAlerts(store, [...seen.keys()], [...kinds, TOO_MANY.kind]);
-      const stored = new Map(read.map((alert) => [alert._id, alert]));
+      const stored = new Map(raised.map((alert) => [alert._id, alert]));
+      const others = [...seen.keys()].filter((key) => !stored.has(key));
+      if (others.length > 0) {
+        for (const alert of await readAlerts(store, others, [])) stored.set(alert._id, alert);
+      }
       const now = serverNow();
       const saying = [...seen].flatMap(([key, one]) => {
         const decision = onSeen(stored.get(key), one.level, now, false);
         return decision.action === 'keep' ? [] : [say(key, one, stored.get(key) ?? null)];
       });
-      for (const alert of read) {
-        if (alert.state !== 'raised' || seen.has(alert._id)) continue;
+      for (const alert of raised) {
         const over =
-          alert._id === TOO_MANY.key ? (await countRaised(store, MOST_RAISED)) < MOST_RAISED * 0.9 : true;
+          alert._id === TOO_MANY.key
+            ? (await countRaised(store, MOST_RAISED)) < MOST_RAISED * 0.9
+            : kinds.includes(alert.kind) && !seen.has(alert._id);
         if (over) saying.push(say(alert._id, undefined, alert));
       }
       await Promise.all(saying);

@@ -63,22 +63,32 @@ export function createClaimWatch(options: ClaimWatchOptions): Duty {
       );
       await inParallel(dead, TAKEN_AT_ONCE, async (sighting) => {
         const claim = byPage.get(sighting.key);
-        if (claim !== undefined) await sharing.whileTaking(() => takeOver(options, claim, sighting));
+        if (claim !== undefined)
+          await sharing.whileTaking(async () => {
+            await takeOver(options, claim, sighting);
+          });
       });
     },
   });
 }
 
-async function takeOver(
+/**
+ * Takes a page over. `sighting`: token and seq as read last. `stillTrustedMs`: how long its holder may still begin what
+ * it has intents for; 0 of one that was silent for its own time. False: another has it, or there is nothing to take.
+ */
+export async function takeOver(
   options: ClaimWatchOptions,
-  watched: WatchedClaim,
-  sighting: Sighting,
-): Promise<void> {
+  watched: Pick<WatchedClaim, 'pageId' | 'runId'>,
+  sighting: Pick<Sighting, 'token' | 'seq'>,
+  stillTrustedMs = 0,
+): Promise<boolean> {
   const { env, sharing } = options;
   const { store, logger } = env;
   const [document, run] = await Promise.all([readPage(store, watched.pageId), readRun(store, watched.runId)]);
   const old = document?.claim;
-  if (document === null || run === null || old?.token !== sighting.token || old.seq !== sighting.seq) return;
+  if (document === null || run === null || old?.token !== sighting.token || old.seq !== sighting.seq) {
+    return false;
+  }
   const [audience, stopping] = await Promise.all([
     readAudiencePage(store, run.audienceId ?? '', document.n),
     wasStopping(store, old.workerId),
@@ -88,7 +98,7 @@ async function takeOver(
       { page: watched.pageId },
       'the audience page of a ledger page is missing; it cannot be worked on',
     );
-    return;
+    return false;
   }
 
   const page = decodePage(document, audience.recipients.length);
@@ -99,7 +109,11 @@ async function takeOver(
   const { pageDeaths, suspicion } = verdictOnDeath(page, document.deaths, stopping);
   abandon(page, sending, old.token, policy, WORKER_LOST, env.serverNow().getTime(), suspicion);
   applyLateTruths(page, document.late ?? []);
-  const entry = { token: old.token, recipients: sending, waitMs: old.sendTimeoutMs + env.claimMarginMs };
+  const entry = {
+    token: old.token,
+    recipients: sending,
+    waitMs: stillTrustedMs + old.sendTimeoutMs + env.claimMarginMs,
+  };
   const claim: Claim = sharing.newClaim();
   const claimedAt = momentOf(env.clock);
   const taken = await takeOverPage(store, { pageId: watched.pageId, token: old.token, seq: old.seq }, claim, {
@@ -110,9 +124,10 @@ async function takeOver(
     orderNo: document.orderNo,
     deaths: pageDeaths,
   });
-  if (taken === null) return; // not dead after all, or another worker was first
+  if (taken === null) return false; // not dead after all, or another worker was first
   sharing.adopt(taken, run, audience, claimedAt);
   await tell(options, run, document.n, old, sending.length);
+  return true;
 }
 
 async function tell(

@@ -55,10 +55,14 @@ export async function touchAudience(
   audienceId: string,
   token: string,
   seq: number,
+  rowsRead?: number,
 ): Promise<boolean> {
   const result = await store.audiences.updateOne(
     { _id: audienceId, state: 'freezing', 'lease.token': token, 'lease.seq': { $lte: seq } },
-    { $set: { 'lease.seq': seq }, $currentDate: { touchedAt: true } },
+    {
+      $set: { 'lease.seq': seq, ...(rowsRead === undefined ? {} : { rowsRead }) },
+      $currentDate: { touchedAt: true },
+    },
   );
   return result.matchedCount === 1;
 }

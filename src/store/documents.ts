@@ -177,6 +177,8 @@ export interface AudienceDoc {
   error?: string;
   /** Server time of the last sign of life of whoever freezes it. */
   touchedAt: Date;
+  /** Rows of the source read by then, while it is freezing. */
+  rowsRead?: number;
   /** Of a dead one: its pages were deleted once. */
   swept?: boolean;
   schemaVersion: number;

@@ -76,6 +76,8 @@ const news = (key: string, more: Partial<AlertNews> = {}): AlertNews => ({
   message: `trouble with ${key}`,
   ...more,
 });
+const settle = async (alerter: Alerter, kinds: string[], given: AlertNews[]): Promise<void> =>
+  alerter.settle(kinds, given, await alerter.raised(kinds));
 const read = async (key: string): Promise<AlertDoc> => (await stored.findOne({ _id: key })) as AlertDoc;
 const keysOf = (alerts: readonly Alert[]): string[] => alerts.map(({ state, key }) => `${state} ${key}`);
 
@@ -153,8 +155,8 @@ describe('raising and clearing', () => {
   test('settling clears what is not seen any more, of these kinds only', async () => {
     const { alerter, events } = startWorker();
     await alerter.raise(news('other', { kind: 'other' }));
-    await alerter.settle(['trial', 'second'], [news('a'), news('b', { kind: 'second' })]);
-    await alerter.settle(['trial'], [news('c')]);
+    await settle(alerter, ['trial', 'second'], [news('a'), news('b', { kind: 'second' })]);
+    await settle(alerter, ['trial'], [news('c')]);
     expect(events.sort()).toEqual(['cleared a', 'raised a', 'raised b', 'raised c', 'raised other']);
   });
 
@@ -327,10 +329,10 @@ test('thousands at once: the list and the tellings are bounded, and say so', asy
   expect(log.some(({ message }) => /some are dropped/.test(message))).toBe(true);
   expect(told).toHaveLength(10);
   clock.advance(60_000);
-  await alerter.settle(['trial'], []);
+  await settle(alerter, ['trial'], []);
   await expect.poll(() => told.length, PATIENCE).toBeGreaterThanOrEqual(11);
   expect(told[10]).toMatchObject({ key: 'alerts:more', message: expect.stringMatching(/^and 4\d more/) });
-  await alerter.settle([], []);
+  await settle(alerter, [], []);
   expect(await stored.countDocuments({ state: 'raised' })).toBe(0);
 });
 
