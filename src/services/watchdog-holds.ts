@@ -23,12 +23,14 @@ const TRIES = 3;
 /** A page may stand still for these. */
 const WAITS: ReadonlySet<ReasonCode> = new Set<ReasonCode>([
   'paused',
+  'breaker_open',
   'rate',
   'messenger_resting',
   'window_closed',
   'retry_at',
   'settling',
   'parked',
+  'quarantined',
   'newer_version',
 ]);
 
