@@ -98,12 +98,19 @@ export function createHeartbeat(options: HeartbeatOptions): Heartbeat {
     options.onHeard();
   };
   const ageMs = (): number | null => (heardAt === undefined ? null : clock.monotonic() - heardAt);
-  const eventLoopDelayMs = (): number => Math.max(0, Math.round(loop.max / 1e6) - LOOP_RESOLUTION_MS);
+  /** Measured, and in no heartbeat yet: what comes while one is being written is for the next. */
+  let untoldDelayMs = 0;
+  const eventLoopDelayMs = (): number =>
+    Math.max(untoldDelayMs, Math.round(loop.max / 1e6) - LOOP_RESOLUTION_MS);
 
   const announce = async (state: WorkerDoc['state']): Promise<void> => {
     if (state === 'stopping') present = state;
     let since = clock.monotonic();
+    // After a standstill this timer may ring before the one that measures it.
+    await new Promise<void>((resolve) => setImmediate(resolve));
     const delayMs = eventLoopDelayMs();
+    untoldDelayMs = delayMs;
+    loop.reset();
     const { rss, heapUsed } = process.memoryUsage();
     await serverClock.measure(() => {
       since = clock.monotonic();
@@ -128,7 +135,7 @@ export function createHeartbeat(options: HeartbeatOptions): Heartbeat {
         }),
       });
     });
-    loop.reset();
+    untoldDelayMs = 0;
     if (state === present) heard(since);
     const skewMs = serverClock.skewMs();
     if (Math.abs(skewMs) > SKEW_WARN_MS && !warned) {

@@ -32,6 +32,8 @@ export type WorkerOrder =
   | { readonly kind: 'retry-failed'; readonly id: string }
   /** Lets so many hand-overs of the `gated` messenger come back, now or later. */
   | { readonly kind: 'open'; readonly count: number }
+  /** Lets nothing else run in this process for so long. */
+  | { readonly kind: 'block'; readonly ms: number }
   | { readonly kind: 'stop' };
 
 const say = (kind: string, fields: object = {}): void => void process.send?.({ kind, ...fields });
@@ -46,6 +48,15 @@ function open(count: number): void {
     gate.free -= 1;
     gate.waiting.shift()?.();
   }
+}
+
+function block(ms: number): void {
+  // Said to the end before it begins: a message that waits in this process would come too late.
+  process.send?.({ kind: 'blocking' }, undefined, undefined, () => {
+    const until = performance.now() + ms;
+    while (performance.now() < until);
+    say('unblocked');
+  });
 }
 
 let scheduler: CampaignScheduler | undefined;
@@ -110,6 +121,7 @@ function tell(level: string) {
 
 async function obey(order: WorkerOrder): Promise<void> {
   if (order.kind === 'open') return open(order.count);
+  if (order.kind === 'block') return block(order.ms);
   if (order.kind === 'start') starting = start(order);
   await starting;
   if (order.kind === 'start') return;
