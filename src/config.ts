@@ -13,6 +13,7 @@ import { isPlainObject } from './core/plain-data.ts';
 import { checkRate } from './core/rate.ts';
 import type { AudienceRow } from './core/recipient.ts';
 import { type Problem, ValidationError } from './errors.ts';
+import { type HealthOptions, healthOptionsSchema, type ResolvedHealthOptions } from './health-options.ts';
 import {
   expectation,
   expecting,
@@ -88,6 +89,7 @@ export const DEFAULTS = Object.freeze({
     clockSkewMs: 5_000,
     slowMongoMs: 1_000,
   }),
+  health: Object.freeze({ staleAfterMs: 600_000, failureRate: 0.2, failureMinimum: 20 }),
 });
 
 export interface SchedulerOptions {
@@ -150,6 +152,8 @@ export interface SchedulerOptions {
   readonly breaker?: BreakerOptions | false | undefined;
   /** What is looked after, and from when on something is wrong. Default: see each. */
   readonly watchdog?: WatchdogOptions | undefined;
+  /** What `health()` calls stale, and what it warns of. */
+  readonly health?: HealthOptions | undefined;
 }
 
 /** Options with every default filled in; frozen, but for the connection, messengers and other parts the host owns. */
@@ -159,6 +163,7 @@ export type ResolvedOptions = {
   readonly alerts: ResolvedAlertOptions;
   readonly breaker: BreakerSettings | false;
   readonly watchdog: ResolvedWatchdogOptions;
+  readonly health: ResolvedHealthOptions;
 };
 
 const schema = z.strictObject({
@@ -201,6 +206,7 @@ const schema = z.strictObject({
   alerts: alertOptionsSchema(DEFAULTS.alerts),
   breaker: breakerOptionsSchema(DEFAULTS.breaker),
   watchdog: watchdogOptionsSchema(DEFAULTS.watchdog),
+  health: healthOptionsSchema(DEFAULTS.health),
 });
 
 /**
@@ -217,6 +223,7 @@ export function resolveOptions(options: SchedulerOptions): ResolvedOptions {
         breaker: Object.keys(DEFAULTS.breaker),
         alerts: ['sinks', ...Object.keys(DEFAULTS.alerts)],
         watchdog: Object.keys(DEFAULTS.watchdog),
+        health: Object.keys(DEFAULTS.health),
       });
   problems.push(...crossProblems(options, problems));
   if (problems.length > 0 || parsed.data === undefined) {
@@ -229,6 +236,10 @@ export function resolveOptions(options: SchedulerOptions): ResolvedOptions {
     watchdog: Object.freeze({
       ...rest.watchdog,
       stuckAfterMs: rest.watchdog.stuckAfterMs ?? defaultStuckAfterMs(rest, DEFAULTS.watchdog.stuckAfterMs),
+    }),
+    health: Object.freeze({
+      ...rest.health,
+      staleAfterMs: rest.health.staleAfterMs ?? Math.max(DEFAULTS.health.staleAfterMs, 3 * rest.heartbeatMs),
     }),
     messengers: frozenMap(messengers),
     audiences: frozenMap(audiences),
@@ -257,7 +268,7 @@ function crossProblems(options: unknown, problems: readonly Problem[]): Problem[
   if (given.claimMarginMs !== undefined) atLeast('claimTtlMs', 2, 'claimMarginMs');
   atLeast('workerOfflineAfterMs', 3, 'heartbeatMs');
   atLeast('lockLifetimeMs', 3, 'processEveryMs');
-  found.push(...sinkProblems(given));
+  found.push(...sinkProblems(given), ...staleProblems(given, problems));
   const others = ['sendTimeoutMs', 'heartbeatMs', 'lockLifetimeMs', 'watchdog'] as const;
   if (!problems.some(({ path }) => others.some((name) => path.startsWith(name)))) {
     found.push(
@@ -269,6 +280,23 @@ function crossProblems(options: unknown, problems: readonly Problem[]): Problem[
 
 function withoutUndefined(given: object): object {
   return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+}
+
+/** What is called stale must have had the time for a few heartbeats. */
+function staleProblems(
+  { health, heartbeatMs = DEFAULTS.heartbeatMs }: Partial<Record<string, unknown>>,
+  problems: readonly Problem[],
+): Problem[] {
+  const path = 'health.staleAfterMs';
+  const value: unknown = Object(health).staleAfterMs;
+  if (
+    value === undefined ||
+    problems.some((problem) => problem.path === path || problem.path === 'heartbeatMs')
+  )
+    return [];
+  const least = 3 * Number(heartbeatMs);
+  if (Number(value) >= least) return [];
+  return [{ path, message: expectation(path, `at least 3 × \`heartbeatMs\`, ${least}`, value) }];
 }
 
 /** A sink that sends with a messenger needs one of that name. */

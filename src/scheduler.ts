@@ -7,6 +7,13 @@ import { createRequire } from 'node:module';
 import pLimit from 'p-limit';
 import { type Alerts, createAlerts } from './alerts.ts';
 import { Breakers } from './breakers.ts';
+import {
+  type CampaignHealth,
+  type CampaignHealthList,
+  campaignHealth,
+  campaignsHealth,
+  type ListHealthOptions,
+} from './campaign-health.ts';
 import { Campaigns } from './campaigns.ts';
 import { type ResolvedOptions, resolveOptions, type SchedulerOptions } from './config.ts';
 import type { ServiceHealth } from './core/service-health.ts';
@@ -90,6 +97,12 @@ export interface CampaignScheduler {
    * Rejects with `not_found`, `invalid_options`, `stopped`.
    */
   occurrences(campaignId: string, options?: { readonly limit?: number | undefined }): Promise<OccurrenceList>;
+  /**
+   * How a campaign is, in one word, with its heartbeat, checkpoint and alerts. Rejects with `not_found`, `stopped`.
+   * Without an id: all that are not final, in the order of creation. `limit` 1 to 1000, default 100.
+   */
+  health(campaignId: string): Promise<CampaignHealth>;
+  health(options?: ListHealthOptions): Promise<CampaignHealthList>;
   /**
    * Is this process well: does MongoDB answer, are alarms and work looked for, are pages written, do messengers work? Cheap:
    * MongoDB is asked at most once a second. Rejects with `stopped`.
@@ -424,6 +437,13 @@ class Scheduler implements CampaignScheduler {
   ): Promise<OccurrenceList> {
     this.#assertRunning();
     return listOccurrences(this.#store, campaignId, options, this.#serverClock.now());
+  }
+  health(campaignId: string): Promise<CampaignHealth>;
+  health(options?: ListHealthOptions): Promise<CampaignHealthList>;
+  async health(asked: string | ListHealthOptions = {}): Promise<CampaignHealth | CampaignHealthList> {
+    this.#assertRunning();
+    const options = { ...this.#whyOptions, limits: this.#options.health };
+    return typeof asked === 'string' ? campaignHealth(options, asked) : campaignsHealth(options, asked);
   }
   async serviceHealth(): Promise<ServiceHealth> {
     this.#assertRunning();

@@ -4,6 +4,7 @@
  * holds nobody up for longer than a short time.
  */
 import type { Clock } from './clock.ts';
+import { breakerOf } from './core/breaker-document.ts';
 import {
   judgeService,
   type QueueFacts,
@@ -14,6 +15,7 @@ import { orAtDeadline } from './deadline.ts';
 import type { RunSharing } from './delivery/run-sharing.ts';
 import type { Alarms } from './queue/alarms.ts';
 import type { Heartbeat } from './services/heartbeat.ts';
+import { type ReadBreaker, readBreakers } from './store/breakers.ts';
 import type { Store } from './store/store.ts';
 import { anyLiveWorker, ping } from './store/workers.ts';
 
@@ -33,6 +35,8 @@ export interface ServiceHealthOptions {
   readonly serverNow: () => Date;
   readonly options: {
     readonly messengers: Readonly<Record<string, unknown>>;
+    /** `false`: there are none. */
+    readonly breaker: unknown;
     readonly processEveryMs: number;
     readonly pollMs: number;
     readonly claimTtlMs: number;
@@ -65,10 +69,16 @@ export function createServiceHealth(context: ServiceHealthOptions): () => Promis
   let latencyMs: number | null = null;
   let failed = false;
   let liveWorker: boolean | null = null;
+  let opened: ReadonlyMap<string, string> = new Map();
 
+  const names = Object.keys(options.messengers);
   const question = async (): Promise<void> => {
-    if (worker !== undefined) await ping(store);
-    else liveWorker = await anyLiveWorker(store, workerOfflineAfterMs);
+    const [lives, breakers] = await Promise.all([
+      worker === undefined ? anyLiveWorker(store, workerOfflineAfterMs) : ping(store).then(() => null),
+      options.breaker === false ? new Map() : readBreakers(store, names),
+    ]);
+    liveWorker = lives;
+    opened = openBreakers(breakers);
     answeredAt = clock.monotonic(); // also where it comes too late
   };
   const ask = async (): Promise<void> => {
@@ -104,9 +114,9 @@ export function createServiceHealth(context: ServiceHealthOptions): () => Promis
   };
   const messengers = () => {
     const resting = new Map(worker?.sharing.resting.map((rest) => [rest.messenger, rest.forMs]));
-    return Object.keys(options.messengers).map((name) => {
+    return names.map((name) => {
       const forMs = resting.get(name);
-      return { name, sick: forMs === undefined ? undefined : restWords(forMs) };
+      return { name, sick: opened.get(name) ?? (forMs === undefined ? undefined : restWords(forMs)) };
     });
   };
 
@@ -126,6 +136,17 @@ export function createServiceHealth(context: ServiceHealthOptions): () => Promis
       limits,
     );
   };
+}
+
+/** Why those that are not closed are not, by messenger. */
+function openBreakers(breakers: ReadonlyMap<string, ReadBreaker>): Map<string, string> {
+  const found = new Map<string, string>();
+  for (const [name, { document, now }] of breakers) {
+    const breaker = breakerOf(document, now);
+    if (breaker === undefined || breaker.state === 'closed') continue; // nonsense is repaired to closed
+    found.set(name, `Its breaker is ${breaker.state.replace('_', ' ')}: ${breaker.detail}`);
+  }
+  return found;
 }
 
 const restWords = (forMs: number): string =>

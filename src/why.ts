@@ -25,30 +25,23 @@ import { explainStanding } from './core/why.ts';
 import { readProgress } from './delivery/books.ts';
 import { sizeOf } from './delivery/closing.ts';
 import { anyCampaign, existingCampaign } from './existing-campaign.ts';
-import { hasEnded } from './process-info.ts';
-import type { Alarms } from './queue/alarms.ts';
-import { type FreezingAttempts, freezingAttempts } from './store/audiences.ts';
-import { readBreakers } from './store/breakers.ts';
+import {
+  type RunHead,
+  type StandingReads,
+  type StandingReadsOptions,
+  standingReads,
+} from './standing-reads.ts';
+import type { FreezingAttempts } from './store/audiences.ts';
+import type { ReadBreaker } from './store/breakers.ts';
 import { isForeign, isNewer } from './store/campaigns.ts';
 import type { CampaignDoc, RunDoc, WorkerDoc } from './store/documents.ts';
-import { campaignRateKey, messengerRateKey, readBuckets } from './store/rates.ts';
-import { latestRuns, readRun } from './store/runs.ts';
-import {
-  countQuarantined,
-  otherSenders,
-  readPageFacts,
-  readZonesLeft,
-  type ZoneCount,
-} from './store/standing.ts';
+import { campaignRateKey, messengerRateKey } from './store/rates.ts';
+import { latestRuns } from './store/runs.ts';
+import { countQuarantined, readZonesLeft, type ZoneCount } from './store/standing.ts';
 import type { Store } from './store/store.ts';
-import { liveWorkers } from './store/workers.ts';
 
-export interface WhyOptions {
-  readonly store: Store;
-  readonly alarms: Pick<Alarms, 'find'>;
+export interface WhyOptions extends StandingReadsOptions {
   readonly serverNow: () => Date;
-  /** A worker silent for this long is offline, ms. */
-  readonly workerOfflineAfterMs: number;
 }
 
 /** Why a campaign is, or is not, moving right now. */
@@ -96,7 +89,7 @@ export async function why(options: WhyOptions, id: string): Promise<Why> {
 export async function overview(options: WhyOptions, id: string): Promise<CampaignOverview> {
   const { store } = options;
   const campaign = await existingCampaign(store, id);
-  const { facts, run: open, zones } = await readFacts(options, campaign);
+  const { facts, run: open } = await readFacts(options, campaign);
   const run = open ?? (await latestRuns(store, campaign._id, undefined, 1))[0] ?? null;
   const { now } = facts;
   const progress = run?.total === undefined ? null : await readProgress(store, run, now);
@@ -109,36 +102,34 @@ export async function overview(options: WhyOptions, id: string): Promise<Campaig
     run: run === null ? null : { occurrence: run.occurrence, status: run.status, openedAt: run.openedAt },
     progress,
     rate,
-    estimatedEnd: sends ? estimatedEnd(run, progress, rate, zones, now) : null,
+    estimatedEnd: sends ? estimatedEnd(run, progress, rate, await zonesLeft(store, run), now) : null,
   };
 }
 
-/** Without the content: nobody here needs it. */
-type OpenRun = Omit<RunDoc, 'content'>;
-
 interface Read {
   readonly facts: StandingFacts;
-  readonly run: OpenRun | undefined;
-  /** Of a window in each recipient's own zone: who is left, where that is known for everybody. */
-  readonly zones: readonly ZoneCount[] | undefined;
+  readonly run: RunHead | undefined;
 }
 
-async function readFacts(options: WhyOptions, campaign: CampaignDoc): Promise<Read> {
-  const { store, alarms, serverNow, workerOfflineAfterMs } = options;
+/** `reads`: shared by those that are read together. */
+export async function readFacts(
+  options: WhyOptions,
+  campaign: CampaignDoc,
+  reads = standingReads(options),
+): Promise<Read> {
+  const { store, serverNow } = options;
   // Another program's document may lack anything.
   const openRuns = Array.isArray(campaign.openRuns) ? campaign.openRuns : [];
   const first = isForeign(campaign) ? undefined : openRuns[0];
   const [alarm, workers, run, attempts, quarantined, breaker] = await Promise.all([
-    alarms.find([campaign._id.toHexString()]).then(([found]) => found),
-    liveWorkers(store, workerOfflineAfterMs),
-    first === undefined ? null : readRun(store, first.runId),
-    freezingAttempts(store, first === undefined ? [] : [first.runId]),
+    reads.alarm(campaign._id.toHexString()),
+    reads.workers(),
+    first === undefined ? undefined : reads.run(first.runId),
+    first === undefined ? undefined : reads.attempts(first.runId),
     first === undefined && campaign.status === 'completed' ? leftAside(store, campaign) : 0,
-    isHeldByBreaker(campaign) ? readBreakerFacts(store, campaign.messenger) : undefined,
+    isHeldByBreaker(campaign) ? reads.breaker(campaign.messenger).then(breakerFacts) : undefined,
   ]);
-  const alive = workers.filter((worker) => !hasEnded(worker));
-  const details =
-    run === null ? undefined : await readRunFacts(store, campaign, run, attempts.get(run._id), alive);
+  const runFacts = run === undefined ? undefined : await readRunFacts(campaign, run, attempts, reads);
   const { status, statusReason, messenger, priority, order } = campaign;
   const facts: StandingFacts = {
     now: serverNow(),
@@ -157,12 +148,12 @@ async function readFacts(options: WhyOptions, campaign: CampaignDoc): Promise<Re
       alarm === undefined
         ? undefined
         : { ringsAt: alarm.nextRunAt, lockedAt: alarm.lockedAt, heldBy: alarm.lastModifiedBy },
-    workers: alive.map(workerFacts),
+    workers: workers.map(workerFacts),
     quarantined,
     openRuns: openRuns.length,
-    run: details?.facts,
+    run: runFacts,
   };
-  return { facts, run: run ?? undefined, zones: details?.zones };
+  return { facts, run };
 }
 
 /** Whom the latest run put aside. */
@@ -172,8 +163,7 @@ async function leftAside(store: Store, campaign: CampaignDoc): Promise<number> {
 }
 
 /** Undefined: as good as closed. */
-async function readBreakerFacts(store: Store, messenger: string): Promise<BreakerFacts | undefined> {
-  const read = (await readBreakers(store, [messenger])).get(messenger);
+function breakerFacts(read: ReadBreaker | undefined): BreakerFacts | undefined {
   const breaker = read && breakerOf(read.document, read.now);
   if (breaker?.state !== 'open') return breaker && { state: breaker.state };
   const { state, nextProbeAt, manual } = breaker;
@@ -187,12 +177,11 @@ function workerFacts({ _id, messengers, sources, resting = [] }: WorkerDoc): Wor
 }
 
 async function readRunFacts(
-  store: Store,
   campaign: CampaignDoc,
-  run: RunDoc,
+  run: RunHead,
   attempts: FreezingAttempts | undefined,
-  workers: readonly WorkerDoc[],
-): Promise<{ facts: RunFacts; zones: readonly ZoneCount[] | undefined }> {
+  reads: StandingReads,
+): Promise<RunFacts> {
   const { messenger, limits, audience, audienceId } = run;
   const keys = {
     campaign: campaignRateKey(campaign._id.toHexString()),
@@ -200,13 +189,15 @@ async function readRunFacts(
   };
   const { window } = limits;
   const perRecipient = window?.timezone === RECIPIENT_ZONE && audienceId !== undefined;
-  const [pages, buckets, others, left] = await Promise.all([
-    readPageFacts(store, sizeOf(run)),
-    readBuckets(store, Object.values(keys)),
-    otherSenders(store, { id: campaign._id, messenger, priority: campaign.priority }),
-    perRecipient ? readZonesLeft(store, { runId: run._id, audienceId, pages: run.pages ?? 0 }) : undefined,
+  const [workers, pages, ofCampaign, ofMessenger, others, zones] = await Promise.all([
+    reads.workers(),
+    reads.pages(sizeOf(run)),
+    reads.bucket(keys.campaign),
+    reads.bucket(keys.messenger),
+    reads.others({ id: campaign._id, messenger, priority: campaign.priority }),
+    perRecipient ? reads.zones(sizeOf(run)) : undefined,
   ]);
-  const facts: RunFacts = {
+  return {
     status: run.status,
     isNewer: isNewer(run),
     orderNo: run.orderNo,
@@ -215,18 +206,17 @@ async function readRunFacts(
     freezing: attempts === undefined ? undefined : freezingFacts(run, attempts),
     pages,
     window,
-    zones: (left?.zones ?? []).filter((zone) => zone.left > 0).map(({ timezone }) => timezone),
+    zones: zones ?? [],
     rates: [
-      { scope: 'campaign', rate: limits.rate, bucket: buckets.get(keys.campaign)?.bucket },
+      { scope: 'campaign', rate: limits.rate, bucket: ofCampaign?.bucket },
       {
         scope: 'messenger',
         rate: messengerRate(workers, messenger),
-        bucket: buckets.get(keys.messenger)?.bucket,
+        bucket: ofMessenger?.bucket,
       },
     ],
     others,
   };
-  return { facts, zones: left?.whole === true ? left.zones : undefined };
 }
 
 /** The limit of the workers that have it; none where one of them sends without. The bucket only knows what once was. */
@@ -237,7 +227,7 @@ function messengerRate(workers: readonly WorkerDoc[], messenger: string): Rate |
   return rates.includes(undefined) ? undefined : rates[0];
 }
 
-function freezingFacts(run: RunDoc, { latest, number, failed }: FreezingAttempts): FreezingFacts {
+function freezingFacts(run: RunHead, { latest, number, failed }: FreezingAttempts): FreezingFacts {
   return {
     attempt: number,
     state: latest.state,
@@ -248,8 +238,16 @@ function freezingFacts(run: RunDoc, { latest, number, failed }: FreezingAttempts
   };
 }
 
+/** Of a window in each recipient's own zone: who is left, where that is known for everybody. */
+async function zonesLeft(store: Store, run: RunHead): Promise<readonly ZoneCount[] | undefined> {
+  const { audienceId, limits, pages = 0 } = run;
+  if (limits.window?.timezone !== RECIPIENT_ZONE || audienceId === undefined) return undefined;
+  const left = await readZonesLeft(store, { runId: run._id, audienceId, pages });
+  return left.whole ? left.zones : undefined;
+}
+
 function estimatedEnd(
-  run: OpenRun,
+  run: RunHead,
   progress: Progress,
   rate: MeasuredRate | null,
   zones: readonly ZoneCount[] | undefined,

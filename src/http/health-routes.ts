@@ -5,10 +5,10 @@
 import type { RequestHandler, Router } from 'express';
 import type { CampaignScheduler } from '../scheduler.ts';
 import type { RouterAction } from './guards.ts';
-import { numberOf, queryOf } from './request-input.ts';
+import { campaignIdOf, numberOf, queryOf } from './request-input.ts';
 
 export interface HealthRoutesOptions {
-  readonly scheduler: Pick<CampaignScheduler, 'serviceHealth' | 'versions' | 'workers'>;
+  readonly scheduler: Pick<CampaignScheduler, 'serviceHealth' | 'versions' | 'workers' | 'health'>;
   readonly reading: (action: RouterAction) => RequestHandler[];
 }
 
@@ -20,6 +20,19 @@ export function addHealthRoutes(router: Router, { scheduler, reading }: HealthRo
 
   router.get('/version', ...reading('health'), async (_request, response) => {
     response.json({ success: true, ...(await scheduler.versions()) });
+  });
+
+  router.get('/campaigns/:id/health', ...reading('read'), async (request, response) => {
+    response.json({ success: true, health: await scheduler.health(campaignIdOf(request)) });
+  });
+
+  router.get('/campaigns-health', ...reading('read'), async (request, response) => {
+    const { after } = queryOf(request, ['limit', 'after']);
+    const list = await scheduler.health({
+      limit: numberOf(request, 'limit'),
+      after: after as string | undefined, // checked where it is used
+    });
+    response.json({ success: true, ...list });
   });
 
   router.get('/workers', ...reading('read'), async (request, response) => {

@@ -49,6 +49,7 @@ export type RoutedScheduler = Pick<
   | 'previewSchedule'
   | 'alerts'
   | 'serviceHealth'
+  | 'health'
   | 'versions'
   | 'workers'
   | 'breakers'
@@ -73,6 +74,8 @@ const MAX_LISTED = 1_000;
  * | `POST /alerts/:key/acknowledge` | acknowledge-alert | `{ alert }` |
  * | `GET /health` | health | `{ status, timestamp, services }`; 503 where the database or the queue of this process is sick |
  * | `GET /version` | health | `{ name, version, node, agenda, mongodb }` |
+ * | `GET /campaigns/:id/health` | read | `{ health }`: one word, why, heartbeat, checkpoint, crash, alerts |
+ * | `GET /campaigns-health?limit=&after=` | read | `{ campaigns, next? }`: the same of all that are not final |
  * | `GET /workers?limit=` | read | `{ workers }`, the last heard of first |
  * | `GET /queue-management/status` | read | `{ data: { <messenger>: { circuit_state, pause_info, failures, opened_at, next_probe_at, campaigns_paused } } }` |
  * | `POST /queue-management/:messenger/open`, `close`, `reset` | open-breaker, … | `{ data }` of this messenger; the body may be `{ reason }` |

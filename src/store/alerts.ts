@@ -180,6 +180,22 @@ export async function listAlerts(
     .toArray();
 }
 
+/** Those of these campaigns, the latest raised first. `state` undefined: any. */
+export async function alertsOfCampaigns(
+  store: Store,
+  campaignIds: readonly string[],
+  state: AlertDoc['state'] | undefined,
+  limit: number,
+): Promise<Alert[]> {
+  if (campaignIds.length === 0) return [];
+  const found = await store.alerts
+    .find({ campaignId: { $in: [...campaignIds] }, ...(state === undefined ? {} : { state }) })
+    .sort({ raisedAt: -1, _id: -1 })
+    .limit(limit)
+    .toArray();
+  return found.map(alertOf);
+}
+
 /** Filter: raised, and nobody has acknowledged it. Null: one of the two is not so; nothing has changed. */
 export async function acknowledgeAlert(store: Store, key: string, by: string): Promise<AlertDoc | null> {
   return store.alerts.findOneAndUpdate(

@@ -77,6 +77,23 @@ export async function listCampaigns(
     .toArray();
 }
 
+/** Campaigns in one of these statuses, whoever wrote them, without their content, in the order of creation. */
+export async function campaignsInStatus(
+  store: Store,
+  statuses: readonly CampaignStatus[],
+  after: ObjectId | undefined,
+  limit: number,
+): Promise<CampaignDoc[]> {
+  return store.campaigns
+    .find(
+      { status: { $in: [...statuses] }, ...(after === undefined ? {} : { _id: { $gt: after } }) },
+      { ...MAJORITY, projection: { content: 0 } },
+    )
+    .sort({ _id: 1 })
+    .limit(limit)
+    .toArray();
+}
+
 /** All campaigns with an open run: one query a second for all of them together. */
 export async function openCampaigns(store: Store): Promise<OpenCampaign[]> {
   // The statuses are all there are: named, they let the server use the index, whose first key they are.

@@ -13,34 +13,47 @@ import { MAJORITY, type Store } from './store.ts';
 /** Pages whose recipients' zones are looked at: those that are sent first. */
 const ZONE_PAGES = 1_000;
 const MAX_OTHERS = 100;
+const MOST_OTHERS = 1_000;
+const OPEN_PAGE = { $in: ['pending', 'waiting', 'claimed', 'parked'] as PageStatus[] };
 
 interface Row extends Counts {
-  readonly _id: { readonly status: PageStatus; readonly workerId?: string };
+  readonly _id: {
+    readonly runId: string;
+    readonly status: PageStatus;
+    readonly workerId?: string;
+    readonly orderNo: number;
+  };
   readonly n: number;
-  readonly behind: number;
   readonly newer: number;
   readonly dueAt: Date | null;
   readonly settling: number;
   readonly waitMs: number | null;
 }
 
-/** The pages of a run, summed. `pages`: those that count; recipients of untouched pages are pending. */
+export interface RunOfPages {
+  readonly runId: string;
+  /** Those that count; recipients of untouched ones are pending. */
+  readonly pages: number;
+  readonly total: number;
+  readonly orderNo: number;
+}
+
+/** The pages of runs, summed; one question for all of them. */
 export async function readPageFacts(
   store: Store,
-  run: { readonly runId: string; readonly pages: number; readonly total: number; readonly orderNo: number },
-): Promise<PageFacts> {
+  runs: readonly RunOfPages[],
+): Promise<Map<string, PageFacts>> {
   const countIf = (...conditions: unknown[]) => ({ $sum: { $cond: [{ $and: conditions }, 1, 0] } });
   const has = (letter: string) => ({ $gte: [{ $indexOfBytes: ['$states', letter] }, 0] });
   const rows = await store.ledgerPages
     .aggregate<Row>(
       [
-        { $match: { runId: run.runId, n: { $lt: run.pages } } },
+        { $match: { $or: runs.map(({ runId, pages }) => ({ runId, n: { $lt: pages } })) } },
         {
           $group: {
-            _id: { status: '$status', workerId: '$claim.workerId' },
+            _id: { runId: '$runId', status: '$status', workerId: '$claim.workerId', orderNo: '$orderNo' },
             n: { $sum: 1 },
             ...COUNT_SUMS,
-            behind: countIf({ $ne: ['$status', 'claimed'] }, { $lt: ['$orderNo', run.orderNo] }),
             newer: countIf({ $gt: ['$schemaVersion', SCHEMA_VERSION] }),
             dueAt: { $min: '$dueAt' },
             // Nobody on it has an intent or waits for one: only the earlier holder's recipients are open.
@@ -54,28 +67,53 @@ export async function readPageFacts(
       MAJORITY,
     )
     .toArray();
-  return factsOf(rows, run.total);
+  return new Map(
+    runs.map((run) => {
+      return [
+        run.runId,
+        factsOf(
+          rows.filter(({ _id }) => _id.runId === run.runId),
+          run,
+        ),
+      ];
+    }),
+  );
 }
 
-function factsOf(rows: readonly Row[], total: number): PageFacts {
+function factsOf(rows: readonly Row[], { total, orderNo }: RunOfPages): PageFacts {
   const of = (status: PageStatus): readonly Row[] => rows.filter((row) => row._id.status === status);
-  const sum = (some: readonly Row[], field: 'n' | 'behind' | 'newer'): number =>
+  const sum = (some: readonly Row[], field: 'n' | 'newer'): number =>
     some.reduce((all, row) => all + row[field], 0);
-  const claims = of('claimed').map((row): ClaimFacts => {
-    const { n: pages, settling, waitMs } = row;
-    return { workerId: row._id.workerId ?? '', pages, settling, waitMs: waitMs ?? 0 };
-  });
+  const dueAt = of('waiting').flatMap((row) => (row.dueAt === null ? [] : [row.dueAt.getTime()]));
   return {
     counts: totalCounts(rows, total),
     pending: sum(of('pending'), 'n'),
     waiting: sum(of('waiting'), 'n'),
     claimed: sum(of('claimed'), 'n'),
     parked: sum(of('parked'), 'n'),
-    behind: sum(rows, 'behind'),
+    behind: sum(
+      rows.filter(({ _id }) => _id.status !== 'claimed' && _id.orderNo < orderNo),
+      'n',
+    ),
     newer: sum([...of('pending'), ...of('waiting')], 'newer'),
-    dueAt: of('waiting')[0]?.dueAt ?? null,
-    claims,
+    dueAt: dueAt.length === 0 ? null : new Date(Math.min(...dueAt)),
+    claims: claimsOf(of('claimed')),
   };
+}
+
+function claimsOf(rows: readonly Row[]): ClaimFacts[] {
+  const claims = new Map<string, ClaimFacts>();
+  for (const { _id, n, settling, waitMs } of rows) {
+    const { workerId = '' } = _id;
+    const before = claims.get(workerId) ?? { workerId, pages: 0, settling: 0, waitMs: 0 };
+    claims.set(workerId, {
+      workerId,
+      pages: before.pages + n,
+      settling: before.settling + settling,
+      waitMs: Math.max(before.waitMs, waitMs ?? 0),
+    });
+  }
+  return [...claims.values()];
 }
 
 /** Recipients of a run that were put aside because they stop their workers. Looks only at pages with unknown ones. */
@@ -120,7 +158,7 @@ export async function readZonesLeft(
       {
         runId: run.runId,
         n: { $lt: run.pages },
-        status: { $in: ['pending', 'waiting', 'claimed', 'parked'] as PageStatus[] },
+        status: OPEN_PAGE,
       },
       { projection: { n: 1, counts: 1 } },
     )
@@ -144,24 +182,58 @@ export async function readZonesLeft(
   return { zones: [...left].map(([timezone, count]) => ({ timezone, left: count })), whole };
 }
 
-/** Campaigns that send with this messenger, of this priority or a higher one, the highest first; at most 100. */
+/** The zones of the pages of these runs that are not done, however many are left in each; one question. */
+export async function openZones(
+  store: Store,
+  runs: readonly { readonly runId: string; readonly pages: number }[],
+): Promise<Map<string, (string | undefined)[]>> {
+  const rows = await store.ledgerPages
+    .aggregate<{ _id: string; zones: (string | null)[] }>([
+      { $match: { $or: runs.map(({ runId, pages }) => ({ runId, n: { $lt: pages } })), status: OPEN_PAGE } },
+      { $group: { _id: '$runId', zones: { $addToSet: { $ifNull: ['$timezone', null] } } } },
+    ])
+    .toArray();
+  return new Map(rows.map(({ _id, zones }) => [_id, zones.map((zone) => zone ?? undefined)]));
+}
+
+/** Of a campaign: whom it may have to wait for. */
+export interface Sender {
+  readonly id: ObjectId;
+  readonly messenger: string;
+  readonly priority: number;
+}
+
+/**
+ * For each of these: campaigns that send with its messenger, of its priority or a higher one, the highest first; at most
+ * 100 for each, and 1,000 in all.
+ */
 export async function otherSenders(
   store: Store,
-  campaign: { readonly id: ObjectId; readonly messenger: string; readonly priority: number },
-): Promise<OtherCampaign[]> {
+  senders: readonly Sender[],
+): Promise<Map<string, OtherCampaign[]>> {
+  const messengers = [...new Set(senders.map(({ messenger }) => messenger))];
   const found = await store.campaigns
     .find(
       {
         status: 'processing',
-        messenger: campaign.messenger,
-        priority: { $gte: campaign.priority },
+        messenger: { $in: messengers },
+        priority: { $gte: Math.min(...senders.map(({ priority }) => priority)) },
         'openRuns.0': { $exists: true },
-        _id: { $ne: campaign.id },
       },
-      { projection: { name: 1, priority: 1 } },
+      { projection: { name: 1, priority: 1, messenger: 1 } },
     )
     .sort({ priority: -1 })
-    .limit(MAX_OTHERS)
+    .limit(Math.min(MOST_OTHERS, (MAX_OTHERS + 1) * messengers.length + senders.length))
     .toArray();
-  return found.map(({ _id, name, priority }) => ({ id: _id.toHexString(), name, priority }));
+  return new Map(
+    senders.map(({ id, messenger, priority }) => {
+      const others = found
+        .filter(
+          (other) => other.messenger === messenger && other.priority >= priority && !other._id.equals(id),
+        )
+        .slice(0, MAX_OTHERS)
+        .map(({ _id, name, priority: theirs }) => ({ id: _id.toHexString(), name, priority: theirs }));
+      return [id.toHexString(), others];
+    }),
+  );
 }

@@ -38,6 +38,11 @@ export async function wasStopping(store: Store, workerId: string): Promise<boole
   return found?.state === 'stopping' || found?.state === 'stopped';
 }
 
+export async function readWorkers(store: Store, ids: readonly string[]): Promise<WorkerDoc[]> {
+  if (ids.length === 0) return [];
+  return store.workers.find({ _id: { $in: [...ids] } }).toArray();
+}
+
 /** Does any worker live? */
 export async function anyLiveWorker(store: Store, withinMs: number): Promise<boolean> {
   return (await store.workers.findOne(live(withinMs), { projection: { _id: 1 } })) !== null;

@@ -108,6 +108,14 @@ describe('GET /health', () => {
       reason: expect.stringMatching(/rests|tried again/),
     });
     await rig.scheduler.campaigns.cancel(id);
+    await rig.scheduler.breakers.open('post', { by: 'ann', reason: 'maintenance' });
+    await expect
+      .poll(async () => (await get('/health')).body.services.messengers.post.reason, PATIENCE)
+      .toMatch(/^Its breaker is open: /);
+    await rig.scheduler.breakers.close('post');
+    await expect
+      .poll(async () => (await get('/health')).body.services.messengers.post.reason ?? '', PATIENCE)
+      .not.toMatch(/breaker/);
   });
 
   it('of an API process: whether any worker lives', async () => {
