@@ -127,7 +127,7 @@ export function createServiceHealth(context: ServiceHealthOptions): () => Promis
       });
     }
     if (asking !== undefined) {
-      const isKnown = failed || clock.monotonic() - heardAt() < RECENT_MS;
+      const isKnown = failed || (latencyMs !== null && clock.monotonic() - heardAt() < RECENT_MS);
       await orAtDeadline(asking, isKnown ? SHORT_MS : ANSWER_MS, clock, () => undefined);
     }
     const database = { answeredMsAgo: clock.monotonic() - heardAt(), latencyMs, failed };
