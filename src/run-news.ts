@@ -3,7 +3,7 @@
  * Invariant: what is told is durable before; a loss of the audience is written under the guards of the store first, then
  * comes the log, the journal and the event.
  */
-import { DEATHS_TO_PARK } from './core/crash-loop.ts';
+import { DEATHS_TO_PARK, parkedNews, quarantinedNews } from './core/crash-loop.ts';
 import { aboutRun, type DeliveryEvent, type EventBus } from './events.ts';
 import type { Logger } from './logger.ts';
 import type { Alerter } from './services/alerter.ts';
@@ -74,7 +74,7 @@ export async function tellQuarantined(
   deliveries: readonly DeliveryEvent[],
 ): Promise<void> {
   const { journal, events, logger, alerter } = options;
-  const campaignId = run.campaignId.toHexString();
+  const about = { runId: run._id, campaignId: run.campaignId.toHexString(), name: run.name };
   for (const delivery of deliveries) {
     const { recipientId, reason } = delivery;
     logger.error({ campaign: run.name, recipient: recipientId, reason }, 'a recipient was put aside');
@@ -85,14 +85,7 @@ export async function tellQuarantined(
       kind: 'recipient-quarantined',
       detail: { recipientId, reason },
     });
-    await alerter.raise({
-      key: `quarantined:${campaignId}`,
-      kind: 'recipient_quarantined',
-      level: 'warning',
-      message: `Campaign \`${run.name}\`: workers died one after another while they handed over the same recipient, which was put aside. \`releaseParked\` brings it back.`,
-      campaignId,
-      detail: { runId: run._id, recipientId },
-    });
+    await alerter.raise(quarantinedNews(about, recipientId));
   }
 }
 
@@ -107,12 +100,6 @@ export async function tellParked(options: AlarmingNewsOptions, run: RunDoc, page
     kind: 'page-parked',
     detail: { page },
   });
-  await alerter.raise({
-    key: `parked:${run._id}:${page}`,
-    kind: 'page_parked',
-    level: 'warning',
-    message: `Campaign \`${run.name}\`: page ${page} was put aside, because ${DEATHS_TO_PARK} workers died while they held it. \`releaseParked\` brings it back.`,
-    campaignId: run.campaignId.toHexString(),
-    detail: { runId: run._id, page },
-  });
+  const about = { runId: run._id, campaignId: run.campaignId.toHexString(), name: run.name };
+  await alerter.raise(parkedNews(about, page));
 }

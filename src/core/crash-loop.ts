@@ -5,6 +5,7 @@
  * nobody else of their page beside them, so that the next death names one. Invariant: only a recipient that was alone in
  * flight when a holder died is ever blamed for it; where deaths name nobody, they count against the page.
  */
+import type { AlertNews } from './alert-policy.ts';
 import type { LedgerPage } from './ledger-page.ts';
 
 /** So many deaths in a row put a recipient aside where they name one, and its page where they name nobody. */
@@ -55,4 +56,35 @@ export function leastSuspicious(page: LedgerPage, suspects: readonly number[]): 
   let least: number | undefined;
   for (const index of suspects) if (least === undefined || deathsOf(index) < deathsOf(least)) least = index;
   return least;
+}
+
+export const PAGE_PARKED = 'page_parked';
+export const RECIPIENT_QUARANTINED = 'recipient_quarantined';
+
+interface AboutRun {
+  readonly runId: string;
+  readonly campaignId: string;
+  readonly name: string;
+}
+
+export function parkedNews({ runId, campaignId, name }: AboutRun, page: number): AlertNews {
+  return {
+    key: `parked:${runId}:${page}`,
+    kind: PAGE_PARKED,
+    level: 'warning',
+    message: `Campaign \`${name}\`: page ${page} was put aside, because ${DEATHS_TO_PARK} workers in a row died while they held it. \`releaseParked\` brings it back.`,
+    campaignId,
+    detail: { runId, page },
+  };
+}
+
+export function quarantinedNews({ runId, campaignId, name }: AboutRun, recipientId: string): AlertNews {
+  return {
+    key: `quarantined:${campaignId}`,
+    kind: RECIPIENT_QUARANTINED,
+    level: 'warning',
+    message: `Campaign \`${name}\`: ${DEATHS_TO_PARK} workers in a row died while they handed over the same recipient, which was put aside. \`releaseParked\` brings it back.`,
+    campaignId,
+    detail: { runId, recipientId },
+  };
 }

@@ -11,6 +11,7 @@ import { releaseLease, takeLease } from '../store/leases.ts';
 import { openRunRows, overdueCampaigns, runProgress, seenWorkers } from '../store/watch.ts';
 import type { Alerter } from './alerter.ts';
 import { createDuty, type Duty } from './duty.ts';
+import { checkAside } from './watchdog-aside.ts';
 import { checkBooks, checkFailures } from './watchdog-books.ts';
 import type { Check, Round, WatchdogContext } from './watchdog-check.ts';
 import { checkAlarms, checkFreezes, checkPages } from './watchdog-holds.ts';
@@ -39,6 +40,7 @@ export function createWatchdog(options: WatchdogDutyOptions): Duty {
     checkOverdue(options),
     checkFailures(options),
     checkBooks(options),
+    checkAside(options),
     checkMongo(options),
   ];
   const kinds = checks.flatMap((check) => check.kinds);

@@ -90,6 +90,25 @@ export async function freezes(store: Store): Promise<AudienceDoc[]> {
     .toArray();
 }
 
+/** Pages of these runs that were put aside. */
+export async function parkedPages(
+  store: Store,
+  runIds: readonly string[],
+  limit: number,
+): Promise<Pick<LedgerPageDoc, '_id' | 'runId' | 'n'>[]> {
+  if (runIds.length === 0) return [];
+  return store.ledgerPages
+    .find({ runId: { $in: [...runIds] }, status: 'parked' }, { projection: { runId: 1, n: 1 } })
+    .limit(limit)
+    .toArray();
+}
+
+/** Those of these pages that are put aside. */
+export async function stillParked(store: Store, pageIds: readonly string[]): Promise<string[]> {
+  if (pageIds.length === 0) return [];
+  return store.ledgerPages.distinct('_id', { _id: { $in: [...pageIds] }, status: 'parked' });
+}
+
 export interface OpenRunRow {
   readonly campaignId: ObjectId;
   readonly runId: string;

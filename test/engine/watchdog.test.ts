@@ -296,6 +296,24 @@ test('books that contradict themselves: of a page, and of a report', async () =>
   await expect.poll(() => heard.told.filter((line) => line === `-${key}`).length, PATIENCE).toBe(2);
 });
 
+test('a page that was put aside, by a worker that died before it told, until it is released', async () => {
+  const rig = await startRig(uri, { ...PATIENT, messengers: {} });
+  const { told, until, others } = listen(rig);
+  const author = await startRig(uri, { worker: false });
+  const { id } = await author.create({ audience: people(10) });
+  await expect.poll(() => pagesOf(db).countDocuments(), PATIENCE).toBe(1);
+  await pagesOf(db).updateOne({}, { $set: { status: 'parked', deaths: 3 } });
+  const key = `parked:${id}:once:0`;
+  await until(`+${key}`);
+  await looks(2);
+  await author.scheduler.campaigns.releaseParked(id);
+  await startRig(uri, { ...PATIENT });
+  await until(`-${key}`);
+  await author.until(id, 'completed');
+  expect(others(key)).toEqual([]);
+  expect(told).toEqual([`+${key}`, `-${key}`]);
+});
+
 test('a run that no worker can send, then a page of which nothing becomes', async () => {
   const opener = await startRig(uri, { messengers: {}, ...QUICK });
   const api = await startRig(uri, { worker: false, ...QUICK });

@@ -12,7 +12,7 @@ import { row } from './rows.ts';
 
 const { db, uri } = await testDatabase();
 const { start, taken, logFile } = crew(await bundledWorker(), uri);
-const OPTIONS = { pageSize: 10, claimTtlMs: 1_500 };
+const OPTIONS = { pageSize: 10, claimTtlMs: 1_500, watchdog: { everyMs: 500 } };
 const QUICK = { ...OPTIONS, claimTtlMs: 1_000, sendTimeoutMs: 300 };
 const alertsOf = (id: string) => db.collection('alerts').find({ campaignId: id }).toArray();
 const parkedPages = (id: string) =>
@@ -123,6 +123,7 @@ it('one that kills its worker each time is put aside alone after three deaths, a
   await untilClosed(api, db, id);
   expect(await api.campaigns.audit(id)).toMatchObject({ ok: true });
   expect(await api.why(id)).toMatchObject({ code: 'completed' });
+  await until('the end of the alert', async () => (await alertsOf(id))[0]?.state === 'cleared');
   expect(troubles(last).filter((line) => !line.includes('put aside'))).toEqual([]);
 });
 
