@@ -23,6 +23,7 @@ import { type Audit, auditRun, readProgress } from './delivery/books.ts';
 import { ValidationError } from './errors.ts';
 import { findCampaign } from './existing-campaign.ts';
 import { explainCampaign } from './explain.ts';
+import { checkFailuresOptions, type FailureReport, type FailuresOptions, groupFailures } from './failures.ts';
 import { expectation, integerProblems } from './input-checks.ts';
 import type { Content } from './messengers/messenger.ts';
 import { type CampaignUpdate, fromNowOn, manualRun, pastRuns, updateOf } from './recurring.ts';
@@ -298,6 +299,16 @@ export class Campaigns {
   async listDeliveries(id: string, options: ListDeliveriesOptions = {}): Promise<DeliveryList> {
     const run = await this.#changes.run(await this.#changes.existing(id), options.occurrence);
     return run === null ? { deliveries: [] } : listDeliveries(this.#options.store, run, options);
+  }
+
+  /**
+   * Why recipients failed or are unknown: grouped by what their reasons have in common, the largest group first, with
+   * some recipients of each. @throws ValidationError `invalid_options`; CampaignSchedulerError `not_found`.
+   */
+  async failures(id: string, options: FailuresOptions = {}): Promise<FailureReport> {
+    const most = checkFailuresOptions(options);
+    const run = await this.#changes.run(await this.#changes.existing(id), options.occurrence);
+    return groupFailures(this.#options.store, run, most);
   }
 
   /** What happened to the campaign, oldest first. `limit` 1 to 1000, default 1000. */

@@ -33,6 +33,7 @@ export type { Delivery, DeliveryList, ListDeliveriesOptions } from './deliveries
 export type { Audit } from './delivery/books.ts';
 export { CampaignSchedulerError, type ErrorCode, type Problem, ValidationError } from './errors.ts';
 export type { DeliveryEvent, EventListener, EventMap, EventName } from './events.ts';
+export type { FailureReport, FailuresOptions } from './failures.ts';
 export type { HealthOptions } from './health-options.ts';
 export { type CampaignRouterOptions, createCampaignRouter, type RouterAction } from './http/router.ts';
 export { type Logger, type LogLevel, lineLogger } from './logger.ts';

@@ -14,7 +14,7 @@ import type { RouterAction } from './guards.ts';
 import { campaignIdOf, numberOf, queryOf, reasonOf } from './request-input.ts';
 
 /** What the routes need of `scheduler.campaigns`. */
-export type RoutedCampaigns = Pick<Campaigns, 'list' | 'pause' | 'resume' | 'cancel' | 'runNow'>;
+export type RoutedCampaigns = Pick<Campaigns, 'list' | 'pause' | 'resume' | 'cancel' | 'runNow' | 'failures'>;
 
 export interface CampaignRoutesOptions {
   readonly scheduler: Pick<CampaignScheduler, 'why' | 'overview' | 'occurrences'> & {
@@ -63,6 +63,17 @@ export function addCampaignRoutes(router: Router, options: CampaignRoutesOptions
       success: true,
       ...(await scheduler.occurrences(id, { limit: numberOf(request, 'limit') })),
     });
+  });
+
+  router.get('/campaigns/:id/failures', ...reading, async (request, response) => {
+    const id = campaignIdOf(request);
+    const { occurrence } = queryOf(request, ['occurrence', 'limit', 'samples']);
+    const report = await campaigns.failures(id, {
+      occurrence: occurrence as string | undefined, // checked where it is used
+      limit: numberOf(request, 'limit'),
+      samples: numberOf(request, 'samples'),
+    });
+    response.json({ success: true, ...report });
   });
 
   const order = (action: RouterAction, give: (id: string, by: By) => Promise<Campaign>): void => {

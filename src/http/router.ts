@@ -74,6 +74,7 @@ const MAX_LISTED = 1_000;
  * | `POST /alerts/:key/acknowledge` | acknowledge-alert | `{ alert }` |
  * | `GET /health` | health | `{ status, timestamp, services }`; 503 where the database or the queue of this process is sick |
  * | `GET /version` | health | `{ name, version, node, agenda, mongodb }` |
+ * | `GET /campaigns/:id/failures?occurrence=&limit=&samples=` | read | `{ failed, unknown, groups, others }`: reasons of failed and unknown ones, grouped |
  * | `GET /campaigns/:id/health` | read | `{ health }`: one word, why, heartbeat, checkpoint, crash, alerts |
  * | `GET /campaigns-health?limit=&after=` | read | `{ campaigns, next? }`: the same of all that are not final |
  * | `GET /workers?limit=` | read | `{ workers }`, the last heard of first |

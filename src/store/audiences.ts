@@ -294,3 +294,16 @@ export async function markSwept(store: Store, read: AudienceDoc): Promise<void> 
 export async function deleteAudience(store: Store, read: AudienceDoc): Promise<void> {
   await store.audiences.deleteOne({ _id: read._id, state: 'dead', swept: true });
 }
+
+/** The ids of the recipients of these pages, in the order of the page. */
+export async function* recipientIds(
+  store: Store,
+  audienceId: string,
+  pages: readonly number[],
+): AsyncGenerator<{ n: number; ids: string[] }> {
+  if (pages.length === 0) return;
+  const cursor = store.audiencePages
+    .find({ audienceId, n: { $in: [...pages] } }, { projection: { n: 1, 'recipients.id': 1 } })
+    .batchSize(50);
+  for await (const { n, recipients } of cursor) yield { n, ids: recipients.map(({ id }) => id) };
+}

@@ -4,7 +4,7 @@
  * that is there is never made anew, and an untouched one reads as if everybody on it were pending.
  */
 import type { Filter } from 'mongodb';
-import { type DeliveryState, LedgerPage } from '../core/ledger-page.ts';
+import { type DeliveryState, type Detail, LedgerPage } from '../core/ledger-page.ts';
 import { type LedgerPageDoc, pageIdOf, SCHEMA_VERSION } from './documents.ts';
 import { insertMissing, MAJORITY, type Store } from './store.ts';
 
@@ -82,6 +82,42 @@ export async function nextPageWith(
   );
   const [page] = await cursor.sort({ n: 1 }).limit(1).toArray();
   return page ?? null;
+}
+
+/**
+ * The pages of a run that have failed or unknown recipients, in order, with nothing of the details but what was said of
+ * somebody.
+ */
+export async function* failedPages(
+  store: Store,
+  run: { runId: string; pages: number },
+): AsyncGenerator<{ n: number; page: LedgerPage }> {
+  const said = {
+    $filter: {
+      input: { $objectToArray: { $ifNull: ['$details', {}] } },
+      cond: { $or: ['$$this.v.reason', '$$this.v.code'] },
+    },
+  };
+  const cursor = store.ledgerPages.aggregate<
+    Pick<LedgerPageDoc, 'n' | 'states' | 'at'> & { details: Record<string, Detail> }
+  >(
+    [
+      {
+        $match: {
+          runId: run.runId,
+          n: { $lt: run.pages },
+          $or: [{ 'counts.failed': { $gt: 0 } }, { 'counts.unknown': { $gt: 0 } }],
+        },
+      },
+      { $sort: { n: 1 } },
+      { $project: { _id: 0, n: 1, states: 1, at: 1, details: { $arrayToObject: said } } },
+    ],
+    { ...MAJORITY, batchSize: 200 },
+  );
+  for await (const { n, states, at, details } of cursor) {
+    if (states === undefined || at === undefined) continue;
+    yield { n, page: new LedgerPage(states.length, { states, at }, details) };
+  }
 }
 
 /** The page as a value. An untouched page has no columns yet: its size is that of its audience page. */

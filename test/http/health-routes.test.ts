@@ -166,6 +166,46 @@ describe('GET /health', () => {
   });
 });
 
+it('the health and the failures of campaigns', async () => {
+  const rig = await startRig(uri);
+  rig.provider.plan(({ recipient }) => {
+    throw new DeliveryError('permanent', `user ${recipient.id.length} unknown`);
+  });
+  const { id } = await rig.create({ audience: people(5) });
+  await rig.until(id, 'completed');
+  const waiting = await rig.create({ sendAt: '2035-01-01T00:00:00Z' });
+  const get = await serve(rig.scheduler);
+  expect(await get(`/campaigns/${id}/health`)).toMatchObject({
+    status: 200,
+    body: { success: true, health: { health: 'COMPLETE', checkpoint: { failed: 5 }, campaign: { id } } },
+  });
+  expect((await get('/campaigns-health')).body).toMatchObject({
+    success: true,
+    campaigns: [{ health: 'HEALTHY', campaign: { id: waiting.id } }],
+  });
+  expect((await get(`/campaigns/${id}/failures?samples=1`)).body).toMatchObject({
+    success: true,
+    failed: 5,
+    groups: [{ reason: 'user <n> unknown', count: 5, samples: [{ recipient: 'p0' }] }],
+    others: 0,
+  });
+  for (const [path, status] of [
+    ['/campaigns/nonsense/health', 400],
+    [`/campaigns/${'0'.repeat(24)}/health`, 404],
+    ['/campaigns-health?limit=x', 400],
+    ['/campaigns-health?after=x', 400],
+    [`/campaigns/${id}/failures?limit=9999`, 400],
+    [`/campaigns/${id}/failures?occurrence=a&occurrence=b`, 400],
+    [`/campaigns/${id}/failures?ocurrence=once`, 400],
+  ] as const) {
+    expect((await get(path)).status, path).toBe(status);
+  }
+  const closed = await serve(rig.scheduler, () => false);
+  for (const path of [`/campaigns/${id}/health`, '/campaigns-health', `/campaigns/${id}/failures`]) {
+    expect((await closed(path)).status).toBe(403);
+  }
+});
+
 it('GET /version', async () => {
   const rig = await startRig(uri, { worker: false });
   const get = await serve(rig.scheduler);
