@@ -3,6 +3,7 @@ import mongoose from 'mongoose';
 import { describe, expect, test } from 'vitest';
 import { DEFAULTS, resolveOptions, type SchedulerOptions } from '../src/config.ts';
 import { ValidationError } from '../src/errors.ts';
+import { messengerSink } from '../src/services/alert-sinks.ts';
 
 const MONGO = 'mongodb://127.0.0.1/app';
 const send = async () => ({ status: 'sent' as const });
@@ -71,6 +72,63 @@ describe('what is filled in', () => {
     }
     const sms = new Sms();
     expect(resolveOptions({ mongo: MONGO, messengers: { sms } }).messengers.sms).toBe(sms);
+  });
+});
+
+describe('alerts and the watchdog', () => {
+  test('a part that is not given is filled in', () => {
+    const sink = () => undefined;
+    const resolved = resolveOptions({
+      mongo: MONGO,
+      alerts: { sinks: [sink] },
+      watchdog: { failedAbove: 5 },
+    });
+    expect(resolved.alerts).toEqual({ ...DEFAULTS.alerts, sinks: [sink] });
+    expect(resolved.watchdog).toEqual({ ...DEFAULTS.watchdog, failedAbove: 5 });
+    expect(Object.isFrozen(resolved.alerts) && Object.isFrozen(resolved.watchdog)).toBe(true);
+  });
+
+  test('where sends may take long, so may what stands still', () => {
+    const { watchdog } = resolveOptions({ mongo: MONGO, sendTimeoutMs: 600_000 });
+    expect(watchdog.stuckAfterMs).toBe(1_200_002);
+  });
+
+  test('wrong ones are named with their path', () => {
+    const problems = problemsOf({
+      mongo: MONGO,
+      alerts: { sinks: ['x', () => undefined], cooldownMs: -1, minimumLevel: 'error', perMinutes: 3 },
+      watchdog: { everyMs: 10, failureRate: 2, stuckAfter: 1 },
+    });
+    expect(Object.keys(problems).sort()).toEqual([
+      'alerts.cooldownMs',
+      'alerts.minimumLevel',
+      'alerts.perMinutes',
+      'alerts.sinks[0]',
+      'watchdog.everyMs',
+      'watchdog.failureRate',
+      'watchdog.stuckAfter',
+    ]);
+    expect(problems['alerts.perMinutes']).toMatch(/Did you mean `perMinute`/);
+    expect(problems['watchdog.stuckAfter']).toMatch(/Did you mean `stuckAfterMs`/);
+  });
+
+  test.each([
+    [
+      { watchdog: { stuckAfterMs: 30_000 } },
+      'watchdog.stuckAfterMs',
+      /more than `sendTimeoutMs`.*at least 30001, got `30000`/,
+    ],
+    [{ watchdog: { stuckAfterMs: 50_000 }, heartbeatMs: 20_000 }, 'watchdog.stuckAfterMs', /at least 60000/],
+    [{ watchdog: { statusEveryMs: 20_000 } }, 'watchdog.statusEveryMs', /at least `watchdog.everyMs`, 30000/],
+  ])('%j', (given, path, message) => {
+    expect(problemsOf({ mongo: MONGO, ...given })[path]).toMatch(message);
+  });
+
+  test('a sink that sends with a messenger needs that messenger', () => {
+    const sinks = [messengerSink({ messenger: 'mail', to: 'ops@example.org' })];
+    const problems = problemsOf({ mongo: MONGO, messengers: { email: { send } }, alerts: { sinks } });
+    expect(problems['alerts.sinks[0]']).toMatch(/one of `messengers`/);
+    expect(problemsOf({ mongo: MONGO, messengers: { mail: { send } }, alerts: { sinks } })).toEqual({});
   });
 });
 
