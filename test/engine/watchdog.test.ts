@@ -9,6 +9,7 @@ import type { SchedulerOptions } from '../../src/config.ts';
 import { DeliveryError } from '../../src/messengers/messenger.ts';
 import type { AlertDoc, AudienceDoc, LeaseDoc, WorkerDoc } from '../../src/store/documents.ts';
 import { door } from '../queue/signals.ts';
+import { watchedConnection } from '../support/commands.ts';
 import { testDatabase } from '../support/mongo.ts';
 import { startProxy } from '../support/proxy.ts';
 import {
@@ -32,6 +33,7 @@ const EVERY_MS = 150;
 const STUCK_MS = 1_200;
 const QUICK = {
   sendTimeoutMs: 1_000,
+  workerOfflineAfterMs: 1_500,
   lockLifetimeMs: 500,
   watchdog: { everyMs: EVERY_MS, stuckAfterMs: STUCK_MS },
   alerts: { cooldownMs: 0 },
@@ -170,6 +172,7 @@ test('what an offline worker held is released: pages, alarms and sources', async
   const { id } = await api.create({ audience: people(10) });
   const later = await api.create({ sendAt: new Date(Date.now() + 3_600_000) });
   await expect.poll(() => pagesOf(db).countDocuments({}), PATIENCE).toBe(1);
+  await stopRig(opener);
   const end = await playWorker('dead');
   await playClaim(id, 'dead', 600_000);
   const locked = { lockedAt: new Date(Date.now() + 3_600_000), lockToken: 't', lastModifiedBy: 'dead' };
@@ -188,12 +191,12 @@ test('what an offline worker held is released: pages, alarms and sources', async
     schemaVersion: 1,
   });
   const worker = await startRig(uri, QUICK);
-  const takenOver = [opener, worker].map((rig) => rig.signals('page:taken-over'));
+  const takenOver = worker.signals('page:taken-over');
   await looks(2);
   expect((await pagesOf(db).findOne({}))?.claim?.workerId).toBe('dead');
   end();
   await worker.until(id, 'completed');
-  expect(takenOver.flatMap(({ all }) => all)).toMatchObject([{ fromWorkerId: 'dead' }]);
+  expect(takenOver.all).toMatchObject([{ fromWorkerId: 'dead' }]);
   await expect
     .poll(
       () => db.collection('agendaJobs').countDocuments({ lastModifiedBy: 'dead', lockedAt: { $ne: null } }),
@@ -400,7 +403,7 @@ test('what is slow but moves, and what waits for its rate, is left alone', async
   );
   const slow = await rig.create({ name: 'slow', audience: people(6), concurrency: 1 });
   // Its page is held all the time: the next token is never as far away as a claim lasts.
-  const limited = await rig.create({ name: 'limited', audience: people(3, 'r'), rate: { perMinute: 20 } });
+  const limited = await rig.create({ name: 'limited', audience: people(3, 'r'), rate: { perMinute: 30 } });
   await rig.until(slow.id, 'completed');
   await rig.until(limited.id, 'completed');
   expect(heard.told).toEqual([]);
@@ -452,6 +455,57 @@ test('two watchdogs at once tell and do everything once', async () => {
   expect(heard.others('worker:offline:dead', `run:failed:${id}:once`, `run:failure-rate:${id}:once`)).toEqual(
     [],
   );
+});
+
+test('a check that throws stops no other, and is told once', async () => {
+  const provider = newProvider();
+  const gate = provider.hold();
+  const rig = await startRig(uri, { provider, ...PATIENT });
+  const heard = listen(rig);
+  const { id } = await rig.create({ audience: people(20) });
+  await provider.calls.next();
+  const run = await runsOf(db).findOneAndUpdate({ _id: `${id}:once` }, { $unset: { openedAt: '' } });
+  const lines = (text: string) => rig.log.filter(({ message }) => message.includes(text));
+  await expect.poll(() => lines('a check of the watchdog failed'), PATIENCE).toHaveLength(1);
+  await playWorker('skewed', { clockSkewMs: 60_000 });
+  await heard.until('+worker:clock:skewed');
+  await looks(3);
+  expect(lines('a check of the watchdog failed')).toMatchObject([{ fields: { check: 'failures' } }]);
+  await runsOf(db).updateOne({ _id: `${id}:once` }, { $set: { openedAt: run?.openedAt as Date } });
+  await expect.poll(() => lines('works again'), PATIENCE).toHaveLength(1);
+  gate.open();
+  await rig.until(id, 'completed');
+});
+
+test('a round is a dozen questions, and one where another process watches', async () => {
+  const watched = await watchedConnection(uri);
+  const rig = await startRig(watched.connection, {
+    worker: false,
+    heartbeatMs: 30_000,
+    workerOfflineAfterMs: 90_000,
+    watchdog: { everyMs: EVERY_MS },
+  });
+  await campaignsOf(db).insertMany(
+    Array.from(
+      { length: 50 },
+      (_, n) =>
+        ({ name: `c${n}`, status: 'scheduled', nextRunAt: new Date(Date.now() + 3_600_000) }) as never,
+    ),
+  );
+  await looks(1);
+  const { all } = watched.answered;
+  const renewals = (from: number) =>
+    all.slice(from).filter(({ name, collection }) => name === 'findAndModify' && collection === 'leases');
+  const from = all.length;
+  await expect.poll(() => renewals(from).length, PATIENCE).toBeGreaterThanOrEqual(5);
+  const rounds = renewals(from).length;
+  expect(all.length - from).toBeLessThanOrEqual(13 * (rounds + 1));
+  await playWorker('other');
+  await expect.poll(() => all.at(-1)?.collection, PATIENCE).toBe('workers');
+  const later = all.length;
+  await new Promise((resolve) => setTimeout(resolve, 4 * EVERY_MS));
+  expect(new Set(all.slice(later).map(({ collection }) => collection))).toEqual(new Set(['workers']));
+  await stopRig(rig);
 });
 
 test('the state of the whole stands in the log', async () => {
