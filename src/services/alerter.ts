@@ -16,6 +16,7 @@ import {
   clearAlert,
   countRaised,
   raiseAlert,
+  raisedAlerts,
   readAlert,
   readAlerts,
   updateAlert,
@@ -31,11 +32,11 @@ export interface Alerter {
   raise(news: AlertNews): Promise<void>;
   /** The trouble with this key is gone, if it ever was there. Never rejects. */
   clear(key: string): Promise<void>;
-  /** What is raised of these kinds. Rejects when it cannot be read. */
+  /** What is raised of these kinds, and what nobody has been told of. Rejects when it cannot be read. */
   raised(kinds: readonly string[]): Promise<AlertDoc[]>;
   /**
    * All that is there of these kinds: what is among `raised`, as read before it was looked for, and not in the news is
-   * cleared. Rejects when nothing can be read.
+   * cleared. What is raised of other kinds since a cool-down that is over is told. Rejects when nothing can be read.
    */
   settle(kinds: readonly string[], news: readonly AlertNews[], raised: readonly AlertDoc[]): Promise<void>;
   /** Waits a moment for sinks. */
@@ -221,13 +222,13 @@ export function createAlerter(options: AlerterOptions): Alerter {
   return {
     raise: (news) => say(news.key, news),
     clear: (key) => say(key),
-    raised: (kinds) => readAlerts(store, [], [...kinds, TOO_MANY.kind]),
+    raised: (kinds) => raisedAlerts(store, [...kinds, TOO_MANY.kind]),
     settle: async (kinds, news, raised) => {
       const seen = new Map(news.map((one) => [cutUtf8(one.key, MAX_KEY_BYTES), one]));
       const stored = new Map(raised.map((alert) => [alert._id, alert]));
       const others = [...seen.keys()].filter((key) => !stored.has(key));
       if (others.length > 0) {
-        for (const alert of await readAlerts(store, others, [])) stored.set(alert._id, alert);
+        for (const alert of await readAlerts(store, others)) stored.set(alert._id, alert);
       }
       const now = serverNow();
       const saying = [...seen].flatMap(([key, one]) => {
@@ -240,6 +241,9 @@ export function createAlerter(options: AlerterOptions): Alerter {
             ? (await countRaised(store, MOST_RAISED)) < MOST_RAISED * 0.9
             : kinds.includes(alert.kind) && !seen.has(alert._id);
         if (over) saying.push(say(alert._id, undefined, alert));
+        else if (!seen.has(alert._id) && isDue(alert, now)) {
+          saying.push(say(alert._id, alertOf(alert), alert));
+        }
       }
       await Promise.all(saying);
     },
@@ -252,10 +256,17 @@ export function createAlerter(options: AlerterOptions): Alerter {
   };
 }
 
+/** It came back within its cool-down, nobody has seen its end, and who raised it does not raise it again. */
+function isDue(alert: AlertDoc, now: Date): boolean {
+  const decision = onSeen(alert, alert.level, now, false);
+  return decision.action === 'update' && decision.tell;
+}
+
 /** Whatever a caller puts in, a document stays small. */
 function short(key: string, news: AlertNews): AlertNews {
-  const { detail, ...rest } = news;
+  const { kind, level, campaignId, detail } = news;
   const message = cutUtf8(news.message, MAX_MESSAGE_BYTES);
   const small = detail !== undefined && JSON.stringify(detail).length <= MAX_DETAIL_CHARACTERS;
-  return { ...rest, key, message, ...(small ? { detail } : {}) };
+  const about = campaignId === undefined ? {} : { campaignId };
+  return { key, kind, level, message, ...about, ...(small ? { detail } : {}) };
 }

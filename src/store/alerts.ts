@@ -48,14 +48,17 @@ export async function readAlert(store: Store, key: string): Promise<AlertDoc | n
   return store.alerts.findOne({ _id: key }, MAJORITY);
 }
 
-/** Those with these keys, and all raised ones of these kinds. */
-export async function readAlerts(
-  store: Store,
-  keys: readonly string[],
-  kinds: readonly string[],
-): Promise<AlertDoc[]> {
+export async function readAlerts(store: Store, keys: readonly string[]): Promise<AlertDoc[]> {
+  return store.alerts.find({ _id: { $in: [...keys] } }, MAJORITY).toArray();
+}
+
+/** The raised ones of these kinds, and those of any kind that nobody has been told of. */
+export async function raisedAlerts(store: Store, kinds: readonly string[]): Promise<AlertDoc[]> {
   return store.alerts
-    .find({ $or: [{ _id: { $in: [...keys] } }, { state: 'raised', kind: { $in: [...kinds] } }] }, MAJORITY)
+    .find(
+      { state: 'raised', $or: [{ kind: { $in: [...kinds] } }, { quietUntil: { $exists: true } }] },
+      MAJORITY,
+    )
     .toArray();
 }
 

@@ -139,6 +139,20 @@ describe('raising and clearing', () => {
     expect(events).toEqual(['raised a', 'cleared a', 'raised a', 'cleared a']);
   });
 
+  test('what comes back and is raised only once is told as well when the cool-down ends', async () => {
+    const { alerter, clock, events } = startWorker([], { cooldownMs: 60_000 });
+    await alerter.raise(news('a', { detail: { pages: 1 } }));
+    await alerter.clear('a');
+    await alerter.raise(news('a', { detail: { pages: 2 } }));
+    await settle(alerter, ['other'], []);
+    expect(events).toEqual(['raised a', 'cleared a']);
+    clock.advance(61_000);
+    await settle(alerter, ['other'], []);
+    await settle(alerter, ['other'], []);
+    expect(events).toEqual(['raised a', 'cleared a', 'raised a']);
+    expect(await read('a')).toMatchObject({ state: 'raised', detail: { pages: 2 }, count: 2 });
+  });
+
   test('what goes on costs a write a minute', async () => {
     const { alerter, clock } = startWorker();
     await alerter.raise(news('a'));
