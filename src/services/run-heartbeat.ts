@@ -44,12 +44,18 @@ export function createRunHeartbeat(options: RunHeartbeatOptions): Duty {
       sumAgainAt = now + SHARE_OF_TIME * (now - from);
     }
     const recipients = new Map(held.map(({ runId, recipient }) => [runId, recipient]));
-    const beats = silent.map(({ _id, total = 0 }): RunBeat => {
+    const beats = silent.map(({ _id, total = 0, heartbeat }): RunBeat => {
       const sums = counts?.get(_id);
       const checkpoint = sums && checkpointOf(sums, total);
-      return { runId: _id, recipient: recipients.get(_id) ?? null, workerId, checkpoint };
+      return {
+        runId: _id,
+        before: heartbeat?.at,
+        recipient: recipients.get(_id) ?? null,
+        workerId,
+        checkpoint,
+      };
     });
-    await writeRunHeartbeats(store, beats, silentMs);
+    await writeRunHeartbeats(store, beats);
   };
   return createDuty({ name: 'run-heartbeat', everyMs: heartbeatMs, clock, logger: options.logger, run });
 }

@@ -3,7 +3,7 @@
  * it. Invariant: written only while the run sends, by the server's time, and by one of the workers that hold pages of it
  * in each period, however many they are.
  */
-import type { AnyBulkWriteOperation, Filter } from 'mongodb';
+import type { AnyBulkWriteOperation } from 'mongodb';
 import { type Checkpoint, percentOf, progressText } from '../core/checkpoint.ts';
 import type { Counts } from '../core/ledger-page.ts';
 import type { CrashDoc, RunDoc, RunHeartbeatDoc } from './documents.ts';
@@ -13,7 +13,7 @@ import type { Store } from './store.ts';
 /** One lost with a failover is written again in the next period. */
 const QUICK = { writeConcern: { w: 1 } } as const;
 
-export type SilentRun = Pick<RunDoc, '_id' | 'total'>;
+export type SilentRun = Pick<RunDoc, '_id' | 'total'> & { readonly heartbeat?: { readonly at: Date } };
 
 /** Those of these runs that send and have had no sign of life for so long. */
 export async function silentRuns(
@@ -21,17 +21,17 @@ export async function silentRuns(
   runIds: readonly string[],
   silentMs: number,
 ): Promise<SilentRun[]> {
+  const since = { $ifNull: ['$heartbeat.at', new Date(0)] };
   return store.runs
     .find(
-      { _id: { $in: [...runIds] }, status: 'sending', ...silentFor(silentMs) },
-      { projection: { total: 1 } },
+      {
+        _id: { $in: [...runIds] },
+        status: 'sending',
+        $expr: { $lt: [since, { $subtract: ['$$NOW', silentMs] }] },
+      },
+      { projection: { total: 1, 'heartbeat.at': 1 } },
     )
     .toArray();
-}
-
-function silentFor(ms: number): Filter<RunDoc> {
-  const since = { $ifNull: ['$heartbeat.at', new Date(0)] };
-  return { $expr: { $lt: [since, { $subtract: ['$$NOW', ms] }] } };
 }
 
 /** The counts of these runs, summed in one question. */
@@ -57,6 +57,8 @@ export async function sumManyRuns(
 
 export interface RunBeat {
   readonly runId: string;
+  /** The heartbeat before, as read; undefined: there was none. */
+  readonly before: Date | undefined;
   /** The one handed over last in this worker. */
   readonly recipient: string | null;
   readonly workerId: string;
@@ -64,35 +66,30 @@ export interface RunBeat {
   readonly checkpoint: Checkpoint | undefined;
 }
 
-/** Filter: it sends, and nobody else has written one meanwhile. */
-export async function writeRunHeartbeats(
-  store: Store,
-  beats: readonly RunBeat[],
-  silentMs: number,
-): Promise<void> {
-  const writes = beats.map(({ runId, recipient, workerId, checkpoint }): AnyBulkWriteOperation<RunDoc> => {
-    const beat: Partial<RunHeartbeatDoc> = {
-      recipient,
-      status: 'sending',
-      workerId,
-      pid: process.pid,
-      ...(checkpoint === undefined ? {} : told(checkpoint)),
-    };
-    const heartbeat = { $mergeObjects: ['$heartbeat', { $literal: beat }, { at: '$$NOW' }] };
-    const known = checkpoint === undefined ? {} : { checkpoint: { $literal: checkpoint } };
+/** Filter: it sends, and nobody else has written a heartbeat since it was read. */
+export async function writeRunHeartbeats(store: Store, beats: readonly RunBeat[]): Promise<void> {
+  const writes = beats.map(({ runId, before, checkpoint, ...who }): AnyBulkWriteOperation<RunDoc> => {
+    const known = checkpoint === undefined ? {} : { checkpoint };
+    const fields = heartbeatFields({ ...who, status: 'sending' }, checkpoint);
     return {
       updateOne: {
-        filter: { _id: runId, status: 'sending', ...silentFor(silentMs) },
-        update: [{ $set: { heartbeat, ...known } }],
+        filter: { _id: runId, status: 'sending', 'heartbeat.at': before ?? { $exists: false } },
+        update: { $set: { ...fields, ...known }, $currentDate: { 'heartbeat.at': true } },
       },
     };
   });
   await store.runs.bulkWrite(writes, { ordered: false, ...QUICK });
 }
 
-/** What a heartbeat shows of a checkpoint. */
-export function told(checkpoint: Checkpoint): Pick<RunHeartbeatDoc, 'progress' | 'percent'> {
-  return { progress: progressText(checkpoint), percent: percentOf(checkpoint) };
+/** The fields to set of a heartbeat of this process; its instant is the server's. */
+export function heartbeatFields(
+  beat: Pick<RunHeartbeatDoc, 'status' | 'workerId'> & Partial<Pick<RunHeartbeatDoc, 'recipient'>>,
+  checkpoint: Checkpoint | undefined,
+): Record<string, unknown> {
+  const told =
+    checkpoint === undefined ? {} : { progress: progressText(checkpoint), percent: percentOf(checkpoint) };
+  const fields = { ...beat, pid: process.pid, ...told };
+  return Object.fromEntries(Object.entries(fields).map(([name, value]) => [`heartbeat.${name}`, value]));
 }
 
 /** Notes on these runs that a worker that held pages of them ended by an error. */

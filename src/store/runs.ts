@@ -13,7 +13,7 @@ import {
   runIdOf,
   SCHEMA_VERSION,
 } from './documents.ts';
-import { told } from './run-heartbeats.ts';
+import { heartbeatFields } from './run-heartbeats.ts';
 import { isDuplicateKey, MAJORITY, type Store } from './store.ts';
 
 /** A run opened later than this counts as late, ms. */
@@ -213,12 +213,10 @@ export async function finishRun(
   workerId: string,
 ): Promise<boolean> {
   const last = lastCheckpoint(report);
-  const beat = { status, workerId, pid: process.pid, ...told(last) };
-  const beatFields = Object.entries(beat).map(([name, value]) => [`heartbeat.${name}`, value]);
   const result = await store.runs.updateOne(
     { _id: read._id, status: 'sending', orderNo: read.orderNo },
     {
-      $set: { status, report, checkpoint: last, ...Object.fromEntries(beatFields) },
+      $set: { status, report, checkpoint: last, ...heartbeatFields({ status, workerId }, last) },
       $currentDate: { 'heartbeat.at': true },
     },
   );

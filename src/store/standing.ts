@@ -2,11 +2,11 @@
  * What `why` reads of the ledger and of other campaigns: sums and a few names, in one round trip each, whatever the size of
  * the audience. Reads only, and decides nothing.
  */
-import type { ObjectId } from 'mongodb';
+import type { Filter, ObjectId } from 'mongodb';
 import { QUARANTINED } from '../core/crash-loop.ts';
 import type { Counts } from '../core/ledger-page.ts';
 import type { ClaimFacts, OtherCampaign, PageFacts } from '../core/standing.ts';
-import { type PageStatus, SCHEMA_VERSION } from './documents.ts';
+import { type LedgerPageDoc, type PageStatus, SCHEMA_VERSION } from './documents.ts';
 import { COUNT_SUMS, totalCounts } from './ledger-sums.ts';
 import { MAJORITY, type Store } from './store.ts';
 
@@ -24,6 +24,7 @@ interface Row extends Counts {
     readonly orderNo: number;
   };
   readonly n: number;
+  readonly first: number;
   readonly newer: number;
   readonly dueAt: Date | null;
   readonly settling: number;
@@ -48,11 +49,12 @@ export async function readPageFacts(
   const rows = await store.ledgerPages
     .aggregate<Row>(
       [
-        { $match: { $or: runs.map(({ runId, pages }) => ({ runId, n: { $lt: pages } })) } },
+        { $match: pagesOf(runs) },
         {
           $group: {
             _id: { runId: '$runId', status: '$status', workerId: '$claim.workerId', orderNo: '$orderNo' },
             n: { $sum: 1 },
+            first: { $min: '$n' },
             ...COUNT_SUMS,
             newer: countIf({ $gt: ['$schemaVersion', SCHEMA_VERSION] }),
             dueAt: { $min: '$dueAt' },
@@ -67,17 +69,25 @@ export async function readPageFacts(
       MAJORITY,
     )
     .toArray();
+  const byRun = new Map<string, Row[]>(runs.map(({ runId }) => [runId, []]));
+  for (const row of rows) byRun.get(row._id.runId)?.push(row);
   return new Map(
     runs.map((run) => {
-      return [
-        run.runId,
-        factsOf(
-          rows.filter(({ _id }) => _id.runId === run.runId),
-          run,
-        ),
-      ];
+      const counted = (byRun.get(run.runId) ?? []).filter(({ first }) => first < run.pages);
+      return [run.runId, factsOf(counted, run)];
     }),
   );
+}
+
+/**
+ * A condition for each run would cost five times as much. Of one run these are exactly the pages that count; of many there
+ * may be pages among them that an abandoned freezing attempt left, which nobody has touched.
+ */
+function pagesOf(runs: readonly Pick<RunOfPages, 'runId' | 'pages'>[]): Filter<LedgerPageDoc> {
+  return {
+    runId: { $in: runs.map(({ runId }) => runId) },
+    n: { $lt: Math.max(...runs.map(({ pages }) => pages)) },
+  };
 }
 
 function factsOf(rows: readonly Row[], { total, orderNo }: RunOfPages): PageFacts {
@@ -189,7 +199,7 @@ export async function openZones(
 ): Promise<Map<string, (string | undefined)[]>> {
   const rows = await store.ledgerPages
     .aggregate<{ _id: string; zones: (string | null)[] }>([
-      { $match: { $or: runs.map(({ runId, pages }) => ({ runId, n: { $lt: pages } })), status: OPEN_PAGE } },
+      { $match: { ...pagesOf(runs), status: OPEN_PAGE } },
       { $group: { _id: '$runId', zones: { $addToSet: { $ifNull: ['$timezone', null] } } } },
     ])
     .toArray();
@@ -225,15 +235,19 @@ export async function otherSenders(
     .sort({ priority: -1 })
     .limit(Math.min(MOST_OTHERS, (MAX_OTHERS + 1) * messengers.length + senders.length))
     .toArray();
+  const byMessenger = new Map<string, OtherCampaign[]>();
+  for (const { _id, name, messenger, priority } of found) {
+    const others = byMessenger.get(messenger) ?? [];
+    others.push({ id: _id.toHexString(), name, priority });
+    byMessenger.set(messenger, others);
+  }
   return new Map(
     senders.map(({ id, messenger, priority }) => {
-      const others = found
-        .filter(
-          (other) => other.messenger === messenger && other.priority >= priority && !other._id.equals(id),
-        )
-        .slice(0, MAX_OTHERS)
-        .map(({ _id, name, priority: theirs }) => ({ id: _id.toHexString(), name, priority: theirs }));
-      return [id.toHexString(), others];
+      const own = id.toHexString();
+      // The highest come first: with itself left out there are enough among these.
+      const first = (byMessenger.get(messenger) ?? []).slice(0, MAX_OTHERS + 1);
+      const others = first.filter((other) => other.priority >= priority && other.id !== own);
+      return [own, others.slice(0, MAX_OTHERS)];
     }),
   );
 }

@@ -74,8 +74,8 @@ it('ten runs held by three workers: in each period one question, one sum and one
     watched
       .flatMap(({ answered }) => answered.all)
       .filter((one) => one.name === name && JSON.stringify(one.command).includes(marker)).length;
-  const beats = () => ofRuns('update', '"$heartbeat"');
-  const questions = () => ofRuns('find', '$heartbeat.at');
+  const beats = () => ofRuns('update', '"heartbeat.recipient"');
+  const questions = () => ofRuns('find', '"$heartbeat.at"');
   const sums = () => ofRuns('aggregate', '"_id":"$runId","pending"');
   const from = { beats: beats(), questions: questions(), sums: sums() };
   expect(from.sums).toBeGreaterThan(0);
