@@ -34,7 +34,9 @@ export class OutcomeWindow {
   succeeded(at: number): void {
     this.#bucket(at).succeeded += 1;
     this.#succeededAt = at;
-    if (this.#row.length > 0) this.#row = [];
+    if (this.#row.length === 0) return;
+    this.#row = [];
+    this.#lastCountedAt = Number.NEGATIVE_INFINITY;
   }
 
   failed({ at, startedAt, kind, reason }: HeardFailure): void {
@@ -56,6 +58,7 @@ export class OutcomeWindow {
   clear(): void {
     this.#buckets = [];
     this.#row = [];
+    this.#lastCountedAt = Number.NEGATIVE_INFINITY;
     this.#succeededAt = undefined;
     this.#detail = undefined;
   }

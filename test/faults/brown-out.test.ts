@@ -28,7 +28,7 @@ const breaker = {
   trialSize: 3,
   rampMs: 1_000,
 } as const;
-const options: BrownOutOrder['options'] = { breaker, pageSize: 25, sendTimeoutMs: 4_000, claimTtlMs: 2_000 };
+const options: BrownOutOrder['options'] = { breaker, pageSize: 25, sendTimeoutMs: 6_000, claimTtlMs: 2_000 };
 
 const { db, uri } = await testDatabase();
 const folder = mkdtempSync(join(tmpdir(), 'campaign-scheduler-faults-'));
