@@ -4,6 +4,7 @@ import {
   CAMPAIGN_STATUSES,
   type CampaignAction,
   type CampaignStatus,
+  isHeldByBreaker,
   nextStatus,
   statusesFor,
 } from '../../src/core/campaign-machine.ts';
@@ -50,6 +51,19 @@ describe.each(ACTIONS)('%s', (action) => {
     );
     expect(statusesFor(action)).toEqual(allowed);
   });
+});
+
+it('what the breaker holds can be paused by a person, and not resumed; all else is as in any pause', () => {
+  for (const action of ACTIONS) {
+    const held = nextStatus('paused', action, true, true);
+    if (action === 'pause') expect(held).toBe('paused');
+    else if (action === 'resume') expect(held).toBeUndefined();
+    else expect(held).toBe(nextStatus('paused', action, true));
+  }
+  expect(isHeldByBreaker({ status: 'paused', statusReason: { code: 'breaker_open' } })).toBe(true);
+  expect(isHeldByBreaker({ status: 'paused', statusReason: { code: 'paused' } })).toBe(false);
+  expect(isHeldByBreaker({ status: 'paused' })).toBe(false);
+  expect(isHeldByBreaker({ status: 'cancelled', statusReason: { code: 'breaker_open' } })).toBe(false);
 });
 
 it('nothing leads out of cancelled', () => {

@@ -54,6 +54,24 @@ describe('the step', () => {
   );
 });
 
+it.each<[RunStatus, boolean, boolean, RunStep]>([
+  ['freezing', false, true, 'freeze'], // no messenger is needed for that
+  ['freezing', true, false, 'wait'],
+  ['sending', false, true, 'apply-orders'],
+  ['sending', true, true, 'send'],
+  ['sending', true, false, 'apply-orders'],
+  ['finished', true, true, 'apply-orders'],
+])(
+  'a %s run held by the breaker, on trial here: %s, the oldest open: %s',
+  (status, onTrial, isFirst, step) => {
+    const situation = { isFirst, orderNo: 0, run: { status, orderNo: 0 }, hasMessenger: true, onTrial };
+    expect(decideRunStep({ ...situation, campaignStatus: 'paused', heldByBreaker: true })).toBe(step);
+    if (step === 'send') {
+      expect(decideRunStep({ ...situation, campaignStatus: 'paused' })).toBe('apply-orders'); // a person paused it
+    }
+  },
+);
+
 describe('the next occurrence is held up', () => {
   const order = (kind: OrderKind, n: number, runId = 'r'): Order => ({
     ...kind,

@@ -51,6 +51,14 @@ type Case = readonly [
   data?: object,
   message?: string | RegExp,
 ];
+const held = (breaker: StandingFacts['campaign']['breaker']) =>
+  factsOf({
+    campaign: {
+      status: 'paused',
+      statusReason: { code: 'breaker_open', at: SINCE, by: 'breaker', detail: 'refused' },
+      breaker,
+    },
+  });
 const CASES: readonly Case[] = [
   ['another program wrote it', factsOf({ facts: { origin: 'foreign' } }), 'not_adopted'],
   ['a newer version wrote it', factsOf({ facts: { origin: 'newer' } }), 'newer_version'],
@@ -68,6 +76,40 @@ const CASES: readonly Case[] = [
     { by: 'ann', since: SINCE, detail: 'wrong subject.', moving: false },
     'Paused by ann at 2026-03-02T11:00:00Z: wrong subject. It goes on when somebody resumes it.',
   ],
+  [
+    'held by the breaker',
+    held({ state: 'open', nextProbeAt: after(9_000) }),
+    'breaker_open',
+    { messenger: 'post', state: 'open', detail: 'refused', since: SINCE, until: after(9_000), moving: false },
+    'Paused since 2026-03-02T11:00:00Z because the messenger `post` does not work: refused. It is tried at 2026-03-02T12:00:09Z (in 9 s), with a few recipients; when they get through, everything goes on by itself.',
+  ],
+  [
+    'held by the breaker, which is being tried',
+    held({ state: 'half_open' }),
+    'breaker_open',
+    { state: 'half_open' },
+    /refused\. A few recipients are tried right now/,
+  ],
+  [
+    'held by the breaker that somebody opened',
+    held({ state: 'open', openedBy: 'ann' }),
+    'breaker_open',
+    { openedBy: 'ann' },
+    /^Paused since .*: ann opened the breaker of the messenger `post`: refused\. It stays so until somebody closes it\.$/,
+  ],
+  [
+    'held by a breaker that has closed',
+    held(undefined),
+    'breaker_open',
+    { state: 'closed' },
+    /within moments/,
+  ],
+  [
+    'held by the breaker, and nobody could try it',
+    { ...held({ state: 'open' }), workers: [{ ...WORKER, messengers: [] }] },
+    'no_worker_for_messenger',
+  ],
+  ['held by the breaker, and nobody lives', { ...held({ state: 'open' }), workers: [] }, 'no_worker'],
   ['paused, nobody knows why', idle({ status: 'paused' }), 'paused', {}, /^Paused\. /],
   [
     'cancelled',

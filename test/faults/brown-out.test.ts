@@ -47,7 +47,9 @@ beforeAll(async () => {
     ...TIMES,
     ...options,
   });
-  workers = Array.from({ length: WORKERS }, () => startWorker(new URL('./brown-out-worker.ts', import.meta.url)));
+  workers = Array.from({ length: WORKERS }, () =>
+    startWorker(new URL('./brown-out-worker.ts', import.meta.url)),
+  );
   const order: BrownOutOrder = { kind: 'start', uri, logFile, smtp: front.url, options };
   for (const worker of workers) worker.send({ ...order });
   await Promise.all(workers.map((worker) => worker.next('started', 60_000)));
@@ -111,7 +113,9 @@ describe.each(Object.entries(OUTAGES))('%s', (name, { begin, leavesUnknown = fal
     await heal();
     await until('the end', async () => (await statusOf()) === 'completed');
     const seen = readLines(logFile, from);
-    expect(seen.filter(({ kind, openings }) => kind === 'opened' && openings === lines('opened')[0]?.openings)).toHaveLength(1);
+    expect(
+      seen.filter(({ kind, openings }) => kind === 'opened' && openings === lines('opened')[0]?.openings),
+    ).toHaveLength(1);
     expect(lines('closed')).toHaveLength(1);
     expect(lines('half-open').length).toBe(lines('opened').length); // each opening but the first by a failed probe, the last one passed
     expect(mostProbesAtOnce(seen)).toBe(1);
