@@ -10,7 +10,8 @@ export interface WorkerFacts {
   readonly host: string;
   readonly pid: number;
   readonly state: string;
-  /** How long ago its last sign of life was, ms. */
+  /** Its last sign of life, server time, and how long ago that was, ms. */
+  readonly lastSeenAt: Date;
   readonly silentMs: number;
   /** Server time. */
   readonly startedAt: Date;
@@ -51,12 +52,12 @@ export function noWorker(processing: number, overdue: number, liveWorkers: numbe
   ];
 }
 
-/** Over when it is back, when a younger one of its machine has taken its place, or after a day. */
+/** Over when it is back, when one that was started since on its machine has taken its place, or after a day. */
 export function offlineWorkers(workers: readonly WorkerFacts[]): AlertNews[] {
   const replaced = (worker: WorkerFacts): boolean =>
     workers.some(
       ({ host, state, startedAt }) =>
-        state === 'running' && host === worker.host && startedAt > worker.startedAt,
+        state === 'running' && host === worker.host && startedAt > worker.lastSeenAt,
     );
   return workers.flatMap((worker) => {
     const { id, host, pid, silentMs } = worker;

@@ -121,6 +121,12 @@ class SinkQueue {
   put(alert: Alert): void {
     if (this.#end.signal.aborted) return;
     if (this.#waiting.length >= MOST_QUEUED) {
+      if (this.#dropped === 0) {
+        this.#options.logger.warn(
+          { sink: this.#name },
+          'an alert sink is too slow: some alerts are not told to it',
+        );
+      }
       this.#dropped += 1; // the oldest stay: they say how it began
       return;
     }
@@ -139,17 +145,16 @@ class SinkQueue {
       await this.#tell(alert);
     }
     this.#busy = false;
+    this.#dropped = 0;
   }
 
   async #tell(alert: Alert): Promise<void> {
-    const { logger, clock } = this.#options;
+    const { logger } = this.#options;
     for (let tries = 0; !this.#end.signal.aborted; tries += 1) {
       try {
         await this.#once(alert);
-        if (this.#failing)
-          logger.info({ sink: this.#name, dropped: this.#dropped }, 'an alert sink works again');
+        if (this.#failing) logger.info({ sink: this.#name }, 'an alert sink works again');
         this.#failing = false;
-        this.#dropped = 0;
         return;
       } catch (error) {
         const pauseMs = RETRY_AFTER_MS[tries];
@@ -161,12 +166,23 @@ class SinkQueue {
         }
         this.#failing = true;
         if (pauseMs === undefined) return;
-        await new Promise<void>((resolve) => {
-          clock.schedule(pauseMs, resolve);
-          this.#end.signal.addEventListener('abort', () => resolve(), { once: true });
-        });
+        await this.#pause(pauseMs);
       }
     }
+  }
+
+  /** Until the end at the latest. */
+  async #pause(ms: number): Promise<void> {
+    const { signal } = this.#end;
+    let wake = (): void => undefined;
+    const woken = new Promise<void>((resolve) => {
+      wake = resolve;
+    });
+    signal.addEventListener('abort', wake);
+    const cancel = this.#options.clock.schedule(ms, wake);
+    await woken;
+    cancel();
+    signal.removeEventListener('abort', wake);
   }
 
   async #once(alert: Alert): Promise<void> {

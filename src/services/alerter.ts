@@ -262,11 +262,18 @@ function isDue(alert: AlertDoc, now: Date): boolean {
   return decision.action === 'update' && decision.tell;
 }
 
+function isSmall(detail: AlertNews['detail']): detail is NonNullable<AlertNews['detail']> {
+  try {
+    return detail !== undefined && JSON.stringify(detail).length <= MAX_DETAIL_CHARACTERS;
+  } catch {
+    return false; // no JSON: it could not be shown either
+  }
+}
+
 /** Whatever a caller puts in, a document stays small. */
 function short(key: string, news: AlertNews): AlertNews {
   const { kind, level, campaignId, detail } = news;
   const message = cutUtf8(news.message, MAX_MESSAGE_BYTES);
-  const small = detail !== undefined && JSON.stringify(detail).length <= MAX_DETAIL_CHARACTERS;
   const about = campaignId === undefined ? {} : { campaignId };
-  return { key, kind, level, message, ...about, ...(small ? { detail } : {}) };
+  return { key, kind, level, message, ...about, ...(isSmall(detail) ? { detail } : {}) };
 }

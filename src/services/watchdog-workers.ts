@@ -25,6 +25,7 @@ export function checkWorkers(context: WatchdogContext): Check {
       const facts = workers.map((worker) => ({
         ...worker,
         id: worker._id,
+        lastSeenAt: worker.heartbeatAt,
         state: offline.has(worker._id) ? 'offline' : worker.state,
       }));
       const missing = noWorker(processing, overdue.length, live.size);
