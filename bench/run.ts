@@ -22,6 +22,7 @@ const SCENARIOS = [
   'recurrence',
   'due-together',
   'paced',
+  'health',
 ];
 
 const wanted = process.argv.slice(2);
