@@ -44,6 +44,11 @@ describe('what is filled in', () => {
     expect(resolveOptions({ mongo: MONGO, claimTtlMs: 1_000, claimMarginMs: 500 }).claimMarginMs).toBe(500);
   });
 
+  test('nothing is stale before it had three heartbeats', () => {
+    const { health } = resolveOptions({ mongo: MONGO, heartbeatMs: 300_000, workerOfflineAfterMs: 900_000 });
+    expect(health).toEqual({ staleAfterMs: 900_000, failureRate: 0.2, failureMinimum: 20 });
+  });
+
   test('the result is frozen, what the host owns is not', () => {
     const email = { send };
     const connection = mongoose.createConnection();
@@ -119,6 +124,10 @@ describe('alerts and the watchdog', () => {
       /more than `sendTimeoutMs`.*at least 30001, got `30000`/,
     ],
     [{ watchdog: { stuckAfterMs: 50_000 }, heartbeatMs: 20_000 }, 'watchdog.stuckAfterMs', /at least 60000/],
+    [{ health: { staleAfterMs: 20_000 } }, 'health.staleAfterMs', /at least 3 × `heartbeatMs`, 30000/],
+    [{ health: { failureRate: 2 } }, 'health.failureRate', /a number from 0 to 1, got `2`/],
+    [{ health: { staleAfter: 1 } }, 'health.staleAfter', /Did you mean `staleAfterMs`/],
+    [{ crashHandlers: 'yes' }, 'crashHandlers', /true or false/],
     [{ watchdog: { statusEveryMs: 20_000 } }, 'watchdog.statusEveryMs', /at least `watchdog.everyMs`, 30000/],
   ])('%j', (given, path, message) => {
     expect(problemsOf({ mongo: MONGO, ...given })[path]).toMatch(message);
