@@ -37,11 +37,13 @@ export function checkFailures({ store, limits, serverNow }: WatchdogContext): Ch
       for (const runId of samples.keys()) if (!open.has(runId)) samples.delete(runId);
       for (const run of runs) {
         const { sent, failed } = countsOf(run);
-        // Of a run that is younger than the window all that happened counts, whoever watched it until now.
+        // Of a young run all that happened counts, whoever watched it until now; not of one that sends anew by an order.
         const ageMs = now - run.openedAt.getTime();
         const before =
           samples.get(run._id) ??
-          (ageMs < limits.failureWindowMs ? [{ atMs: askedAt - ageMs, sent: 0, failed: 0 }] : []);
+          (run.report === undefined && ageMs < limits.failureWindowMs
+            ? [{ atMs: askedAt - ageMs, sent: 0, failed: 0 }]
+            : []);
         samples.set(
           run._id,
           withinWindow([...before, { atMs: askedAt, sent, failed }], askedAt, limits.failureWindowMs),
