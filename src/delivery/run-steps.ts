@@ -2,7 +2,7 @@
  * The steps of an open run that are single guarded writes: insert it, copy an order down, end it. Each may be taken by any
  * worker and repeated after a crash; `true` means that something changed and the run should be looked at again.
  */
-import type { CampaignStatus } from '../core/campaign-machine.ts';
+import { type CampaignStatus, isHeldByBreaker } from '../core/campaign-machine.ts';
 import { orderSends } from '../core/orders.ts';
 import { decideEnd, statusAfter } from '../core/run-step.ts';
 import { aboutRun } from '../events.ts';
@@ -55,12 +55,10 @@ export async function copyOrderDown(
 export type EndAnswer = 'ended' | 'orders-behind' | 'not-yet';
 
 /** Closes the books of a run without unfinished pages, and takes it out of its campaign. */
-export async function endRun(
-  options: RunStepsOptions,
-  campaign: OpenCampaign,
-  run: RunDoc,
-): Promise<EndAnswer> {
+export async function endRun(options: RunStepsOptions, read: OpenCampaign, run: RunDoc): Promise<EndAnswer> {
   const { store, serverNow } = options;
+  // What the breaker holds is to go on anyway; where nobody is left to send to, it need not wait for the messenger.
+  const campaign: OpenCampaign = isHeldByBreaker(read) ? { ...read, status: 'processing' } : read;
   const decision = decideEnd(campaign.status, run.status);
   if (decision === 'wait') return 'not-yet';
   let report: RunReport | undefined;
@@ -90,13 +88,7 @@ export async function endRun(
   const statusReason: StatusReason | undefined =
     because === undefined ? undefined : { code: 'run_failed', detail: because, at: now, by: 'scheduler' };
   const then = { status, ...(statusReason === undefined ? {} : { statusReason }) };
-  const closed = await closeRunOnCampaign(
-    store,
-    campaign,
-    { runId: run._id, orderNo: run.orderNo },
-    then,
-    now,
-  );
+  const closed = await closeRunOnCampaign(store, read, { runId: run._id, orderNo: run.orderNo }, then, now);
   if (!closed) return 'not-yet';
   try {
     await options.onClosed(campaign);

@@ -79,6 +79,21 @@ it('opens, pauses, probes, closes: everybody is sent once, nobody loses an attem
   expect(kinds.filter((kind) => kind === 'paused' || kind === 'resumed')).toEqual(['paused', 'resumed']);
   const alerts = await db.collection('alerts').find({ kind: 'breaker' }).toArray();
   expect(alerts).toHaveLength(1);
+  await expect
+    .poll(() => db.collection('alerts').findOne({ kind: 'breaker' }), PATIENCE)
+    .toMatchObject({ state: 'cleared' });
+});
+
+it('a campaign of which all were in flight when it was held is completed without its messenger', async () => {
+  const rig = await startRig(uri, { breaker });
+  const gate = rig.provider.hold();
+  const { id } = await rig.create({ audience: people(5) });
+  await rig.provider.calls.count(5);
+  await rig.scheduler.breakers.open('post');
+  gate.open();
+  expect((await rig.until(id, 'completed')).statusReason).toBeUndefined();
+  expect(await rig.scheduler.campaigns.report(id)).toMatchObject({ sent: 5 });
+  expect(await stateOf(rig)).toBe('open');
 });
 
 it('by hand: stays open until it is closed by hand; a person’s pause outlives it; nonsense and late pauses are put right', async () => {
