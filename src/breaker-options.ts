@@ -22,10 +22,10 @@ export interface BreakerOptions {
   readonly rampMs?: number | undefined;
 }
 
-/** `false` is no settings: the breaker is off. */
+/** The settings of a breaker that is not off. */
 export function breakerOptionsSchema(defaults: BreakerSettings) {
   const isRate = (value: unknown): boolean => typeof value === 'number' && value > 0 && value <= 1;
-  const settings = z
+  return z
     .strictObject(
       {
         failureRate: fitting<number>('a number above 0 to 1', isRate).default(defaults.failureRate),
@@ -45,7 +45,6 @@ export function breakerOptionsSchema(defaults: BreakerSettings) {
         const { openMs, maxOpenMs } = input as BreakerSettings;
         return expectation('breaker.maxOpenMs', `at least \`openMs\`, ${openMs}`, maxOpenMs);
       },
-    });
-  const off = z.custom<false>((value) => value === false);
-  return z.preprocess((value) => value ?? {}, settings).or(off);
+    })
+    .prefault({});
 }

@@ -215,7 +215,8 @@ const schema = z.strictObject({
  * @throws ValidationError `invalid_options`, with every problem at once.
  */
 export function resolveOptions(options: SchedulerOptions): ResolvedOptions {
-  const parsed = schema.safeParse(options);
+  const isOff = Object(options).breaker === false;
+  const parsed = schema.safeParse(isOff ? { ...options, breaker: undefined } : options);
   const problems = parsed.success
     ? []
     : problemsOf(parsed.error, 'options', {
@@ -247,7 +248,7 @@ export function resolveOptions(options: SchedulerOptions): ResolvedOptions {
     logger: logger ?? lineLogger(),
     clock: clock ?? systemClock,
     random: random ?? Math.random,
-    breaker: Object.freeze(breaker),
+    breaker: isOff ? false : Object.freeze(breaker),
   });
 }
 

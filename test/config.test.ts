@@ -80,6 +80,43 @@ describe('what is filled in', () => {
   });
 });
 
+describe('the breaker', () => {
+  test('off, by default, or in part', () => {
+    expect(resolveOptions({ mongo: MONGO, breaker: false }).breaker).toBe(false);
+    expect(resolveOptions({ mongo: MONGO, breaker: undefined }).breaker).toEqual(DEFAULTS.breaker);
+    expect(resolveOptions({ mongo: MONGO, breaker: { openMs: 100 } }).breaker).toEqual({
+      ...DEFAULTS.breaker,
+      openMs: 100,
+    });
+    expect(Object.isFrozen(resolveOptions({ mongo: MONGO, breaker: {} }).breaker)).toBe(true);
+  });
+
+  test('wrong values are named with their path', () => {
+    const breaker = { failureRate: 0, minimumVolume: 1.5, trialSize: 0, openMS: 3, windowMs: 10 };
+    const problems = problemsOf({ mongo: MONGO, breaker });
+    expect(Object.keys(problems).sort()).toEqual([
+      'breaker.failureRate',
+      'breaker.minimumVolume',
+      'breaker.openMS',
+      'breaker.trialSize',
+      'breaker.windowMs',
+    ]);
+    expect(problems['breaker.failureRate']).toBe(
+      'Expected `breaker.failureRate` to be a number above 0 to 1, got `0` (number)',
+    );
+    expect(problems['breaker.openMS']).toMatch(/Did you mean `openMs`/);
+  });
+
+  test('it cannot be open longer at first than at most; nor be anything else', () => {
+    expect(problemsOf({ mongo: MONGO, breaker: { openMs: 2_000, maxOpenMs: 1_000 } })).toEqual({
+      'breaker.maxOpenMs': 'Expected `breaker.maxOpenMs` to be at least `openMs`, 2000, got `1000` (number)',
+    });
+    expect(problemsOf({ mongo: MONGO, breaker: true })).toEqual({
+      breaker: 'Expected `breaker` to be an object with its settings, or false, got `true` (boolean)',
+    });
+  });
+});
+
 describe('alerts and the watchdog', () => {
   test('a part that is not given is filled in', () => {
     const sink = () => undefined;
