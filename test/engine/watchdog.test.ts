@@ -18,6 +18,7 @@ import {
   people,
   type Rig,
   runsOf,
+  SHORT,
   startRig,
   stopRig,
   tidyUpAfterEach,
@@ -336,6 +337,30 @@ test('a run that no worker can send, then a page of which nothing becomes', asyn
   expect(worker.provider.left).toHaveLength(10);
   expect(heard.told).toEqual([`+${run}`, `-${run}`, `+${page}`, `-${page}`]);
   end();
+});
+
+test('what a living holder may still hand over is sent again only when it no longer can', async () => {
+  const opener = await startRig(uri, { messengers: {}, ...QUICK });
+  const api = await startRig(uri, { worker: false, ...QUICK });
+  const { id } = await api.create({ audience: people(10), onUnknown: 'resend' });
+  await expect.poll(() => pagesOf(db).countDocuments({}), PATIENCE).toBe(1);
+  await stopRig(opener);
+  await playWorker('hung');
+  await playClaim(id, 'hung', 1_000);
+  const counts = { pending: 9, sending: 1, retrying: 0, sent: 0, failed: 0, skipped: 0, unknown: 0 };
+  const attempts = Uint8Array.from({ length: 10 }, (_, index) => (index === 0 ? 1 : 0));
+  const inFlight = { states: '>.........', at: new Uint8Array(60), attempts, counts };
+  await pagesOf(db).updateOne({}, { $set: inFlight });
+  const worker = await startRig(uri, QUICK);
+  const taken = worker.signals('page:taken-over');
+  await taken.next();
+  const { claimMarginMs } = SHORT;
+  expect((await pagesOf(db).findOne({}))?.unsettled).toEqual([
+    { token: 'played-hung', recipients: [0], waitMs: 1_000 + 500 + claimMarginMs },
+  ]);
+  await worker.until(id, 'completed');
+  expect(worker.provider.calls.all.at(-1)).toMatchObject({ recipient: { id: 'p0' }, attempt: 2 });
+  expect(worker.provider.left).toHaveLength(10);
 });
 
 test('a source that gives no more rows is read anew; one that is only slow is left alone', async () => {
