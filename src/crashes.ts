@@ -3,9 +3,7 @@
  * ends. Invariant: the process ends as it would without this, a moment later; where the host listens for such errors itself
  * they are only written down, and what becomes of the process is the host's decision.
  */
-import { systemClock } from './clock.ts';
 import { crashText } from './core/crash.ts';
-import { orAtDeadline } from './deadline.ts';
 import type { Logger } from './logger.ts';
 import type { CrashDoc } from './store/documents.ts';
 import type { Journal } from './store/journal.ts';
@@ -16,55 +14,63 @@ import { noteCrash } from './store/workers.ts';
 /** The process is not held up for longer, ms. */
 const RECORD_MS = 2_000;
 
-type ErrorEvent = 'uncaughtException' | 'unhandledRejection';
+type Listener = (error: unknown) => void;
 
 /** Listeners of all schedulers of this process: they are not the host's. */
-const ours: Record<ErrorEvent, Set<(error: unknown) => void>> = {
-  uncaughtException: new Set(),
-  unhandledRejection: new Set(),
-};
+const exceptions = new Set<Listener>();
+const rejections = new Set<Listener>();
 
 /** `record`: `ends` says whether the process is about to end. Returns the way to listen no more. */
 export function onCrashes(record: (error: unknown, ends: boolean) => Promise<void>): () => void {
   let ending = false;
   let recording = false;
-  const hear = (event: ErrorEvent, error: unknown): void => {
-    const ends = process.listenerCount(event) === ours[event].size;
+  const writeDown = (error: unknown, ends: boolean, then: () => void): void => {
     if (ending || (recording && !ends)) return; // one is enough: a host that goes on may have thousands
     ending = ends;
     recording = true;
-    // The system's timers: what else runs here may be what has failed.
-    const recorded = orAtDeadline(record(error, ends), RECORD_MS, systemClock, () => undefined);
-    const then = (): void => {
+    // A timer that keeps the process: it must not end, as if all were well, because nothing else is left.
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, RECORD_MS);
+    });
+    const over = (): void => {
+      clearTimeout(timer);
       recording = false;
+      then();
+    };
+    Promise.race([record(error, ends), late]).then(over, over);
+  };
+  const onException = (error: unknown): void => {
+    const ends = process.listenerCount('uncaughtException') === exceptions.size;
+    writeDown(error, ends, () => {
       if (!ends) return;
       forget();
-      passOn(event, error);
-    };
-    recorded.then(then, then);
+      if (exceptions.size === 0) throwAnew(error); // or another scheduler is still writing it down
+    });
   };
-  const listeners = {
-    uncaughtException: (error: unknown) => hear('uncaughtException', error),
-    unhandledRejection: (error: unknown) => hear('unhandledRejection', error),
+  const onRejection = (error: unknown): void => {
+    if (process.listenerCount('unhandledRejection') > rejections.size)
+      writeDown(error, false, () => undefined);
+    // Where nobody else listens Node makes an exception of it, which the host may listen for.
+    else if ([...rejections][0] === onRejection) throwAnew(error);
   };
   const forget = (): void => {
-    for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
-      process.off(event, listeners[event]);
-      ours[event].delete(listeners[event]);
-    }
+    process.off('uncaughtException', onException);
+    process.off('unhandledRejection', onRejection);
+    exceptions.delete(onException);
+    rejections.delete(onRejection);
   };
-  for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
-    ours[event].add(listeners[event]);
-    process.on(event, listeners[event]);
-  }
+  exceptions.add(onException);
+  rejections.add(onRejection);
+  process.on('uncaughtException', onException);
+  process.on('unhandledRejection', onRejection);
   return () => {
     if (!ending) forget();
   };
 }
 
-/** Nobody listens any more: Node prints the error and ends the process, as it would have done at first. */
-function passOn(event: ErrorEvent, error: unknown): void {
-  if (ours[event].size > 0) return; // another scheduler of this process is still writing it down
+/** Where nobody listens Node prints the error and ends the process, as it would have done at first. */
+function throwAnew(error: unknown): void {
   setImmediate(() => {
     throw error;
   });
@@ -90,10 +96,11 @@ export function crashRecorder(
   return async (error, ends) => {
     const runIds = options.heldRunIds();
     const crash: CrashDoc = { at: serverNow(), workerId, pid: process.pid, ...crashText(error) };
-    logger.error(
-      { error: crash.error, runs: runIds.length },
-      'uncaught error: it is written down before the end',
-    );
+    try {
+      logger.error({ error: crash.error, runs: runIds.length }, 'uncaught error: it is being written down');
+    } catch {
+      // the logger may be what has failed
+    }
     const entries = runIds.map((runId) => {
       const [campaignId = ''] = runId.split(':');
       const { error: told, stack } = crash;

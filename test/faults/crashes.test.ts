@@ -49,6 +49,11 @@ describe.each(['throw', 'reject'])('an error that nobody catches: %s', (kind) =>
     expect(await api.scheduler.campaigns.journal(id)).toContainEqual(
       expect.objectContaining({ kind: 'worker-crashed', runId: `${id}:once` }),
     );
+    expect(await api.scheduler.health(id)).toMatchObject({
+      health: 'CRASHED',
+      message: expect.stringContaining(`A worker ended by an error: ${ERROR}. `),
+      crash: { error: ERROR },
+    });
     await forget();
   });
 });
@@ -61,6 +66,12 @@ it('where the host listens itself it is only written down', async () => {
   await expect
     .poll(async () => (await runsOf(db).findOne({ _id: `${id}:once` }))?.crash, PATIENCE)
     .toBeDefined();
+  expect((await workerOf(workerId))?.state).toBe('running');
+  // A rejection that nobody handles comes to the same listener of the host.
+  await db.collection('workers').updateMany({}, { $unset: { crash: 1 } });
+  worker.send({ kind: 'reject' });
+  await worker.next('host-heard');
+  await expect.poll(async () => (await workerOf(workerId))?.crash?.error, PATIENCE).toBe(ERROR);
   expect((await workerOf(workerId))?.state).toBe('running');
   await worker.kill();
   await forget();
