@@ -10,8 +10,13 @@ import type { AddressInfo } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import express from 'express';
 import { type Document, ObjectId } from 'mongodb';
-import { type CampaignScheduler, createCampaignRouter, type SchedulerOptions } from '../../src/index.ts';
-import { connect, nullMessenger, people, serverFigures, start, touches } from '../harness.ts';
+import {
+  type CampaignScheduler,
+  createCampaignRouter,
+  type Messenger,
+  type SchedulerOptions,
+} from '../../src/index.ts';
+import { connect, people, serverFigures, slowMessenger, start, touches } from '../harness.ts';
 import { figure, median, thousands } from '../report.ts';
 
 const CAMPAIGNS = Number(process.env.BENCH_COUNT ?? 1000);
@@ -19,10 +24,11 @@ const PROCESSES = 4;
 const SCHEDULERS = 5;
 /** More than are sent in all the time: no campaign ends. */
 const PEOPLE = 1000;
-const PER_MINUTE = 12;
-const LONGEST_START_MS = 180_000;
-/** Two rounds of the watchdog. */
-const SECONDS = 60;
+/** Ten sends of two seconds at a time in each worker: the campaigns take turns. */
+const SLOW: Messenger = { ...slowMessenger(2_000), concurrency: 10 };
+const LONGEST_START_MS = 90_000;
+/** A round of the watchdog, and four heartbeats. */
+const SECONDS = 40;
 const REQUESTS = 100;
 const ROUTES = ['/health', '/campaigns', '/queue-management/status'] as const;
 /** So many workers on two cores are slow while they start: what they warn of then is no news. */
@@ -57,9 +63,9 @@ async function measure(): Promise<void> {
   const author = await begin({ worker: false, ...LITTLE });
   await author.campaigns.create({
     name: 'model',
-    messenger: 'null',
+    messenger: 'slow',
     content: { text: 'x' },
-    rate: { perMinute: PER_MINUTE },
+    concurrency: 2,
     sendAt: new Date(Date.now() + 86_400_000),
     audience: people(PEOPLE),
   });
@@ -74,10 +80,16 @@ async function measure(): Promise<void> {
   );
   await author.recover(); // makes their alarms
 
+  // One worker that cannot send opens them all: how fast that goes is measured elsewhere.
+  const opener = await begin({ ...LITTLE, messengers: {} });
+  const open = { status: 'sending', audienceId: { $exists: true } } as const;
+  while ((await db.collection('campaign_runs').countDocuments(open)) < CAMPAIGNS) await sleep(500);
+  await opener.stop();
+  await author.stop();
+
   const what = `${PROCESSES * SCHEDULERS} workers, ${thousands(CAMPAIGNS)} running campaigns`;
   const little = await rates(LITTLE);
   figure(`${what}, as little health as may be: MongoDB operations`, `${thousands(little.operations)}/s`);
-  await author.stop(); // it would take workers that are heard of so seldom for lost by its own options
   const api = await begin({ worker: false });
   const { port, close } = await serve(api);
   const full = await rates({}, async (workerPort) => {
@@ -100,7 +112,7 @@ async function measure(): Promise<void> {
       figure(`    in ${name}: little, all`, `${before.toFixed(1)}/s, ${perSecond.toFixed(1)}/s`);
   }
 
-  /** Starts the workers, waits until every campaign has sent, and counts. */
+  /** Starts the workers, waits until they send, and counts. */
   async function rates(
     options: Partial<SchedulerOptions>,
     meanwhile?: (port: number) => Promise<void>,
@@ -110,12 +122,7 @@ async function measure(): Promise<void> {
     const ports = await Promise.all(children.map(firstMessage));
     const from = await sums();
     const late = performance.now() + LONGEST_START_MS;
-    const open = { status: 'sending', audienceId: { $exists: true } } as const;
-    while ((await db.collection('campaign_runs').countDocuments(open)) < CAMPAIGNS) {
-      if (performance.now() > late) throw new Error('not all campaigns are running');
-      await sleep(500);
-    }
-    while ((await sums()) - from < CAMPAIGNS && performance.now() < late) await sleep(500);
+    while ((await sums()) - from < CAMPAIGNS / 2 && performance.now() < late) await sleep(500);
     await sleep(5_000);
     const sentBefore = await sums();
     const touchedBefore = await touches(db);
@@ -164,7 +171,7 @@ async function ask(what: string, port: number, route: (typeof ROUTES)[number]): 
 }
 
 function begin(options: Partial<SchedulerOptions>): Promise<CampaignScheduler> {
-  return start({ messengers: { null: nullMessenger }, logger, ...options });
+  return start({ messengers: { slow: SLOW }, logger, ...options });
 }
 
 async function serve(scheduler: CampaignScheduler): Promise<{ port: number; close: () => void }> {
