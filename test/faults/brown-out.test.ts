@@ -133,3 +133,48 @@ describe.each(Object.entries(OUTAGES))('%s', (name, { begin, leavesUnknown = fal
     console.log(`${name}: ${probes} probes failed, ${unknown} unknown`);
   });
 });
+
+it.skipIf(!LONG)(
+  'the prober is stopped in the middle: another one takes the probe, and what wakes up starts nothing',
+  async () => {
+    await heal();
+    const from = readLines(logFile).length;
+    const before = sink.messages.length;
+    const lines = (kind: Line['kind']) => readLines(logFile, from).filter((line) => line.kind === kind);
+    const { id } = await api.campaigns.create({
+      name: 'a prober that is stopped',
+      messenger: 'mail',
+      content: { subject: 'News', text: 'hello' },
+      audience: people(RECIPIENTS),
+      concurrency: CONCURRENCY,
+    });
+    await until('the first mails', () => sink.messages.length - before >= 60);
+    plan({ message: 'silence' })();
+    await until('a probe', () => lines('half-open').length > 0);
+    const prober = workers.find(({ pid }) => pid === lines('half-open')[0]?.pid);
+    prober?.freeze();
+    await heal();
+    await until('the closing by another worker', () => lines('closed').length > 0);
+    expect(lines('closed')).toHaveLength(1);
+    expect(lines('closed')[0]?.pid).not.toBe(prober?.pid);
+    await until('the end', async () => (await api.campaigns.find(id))?.status === 'completed');
+    const seen = readLines(logFile, from).length;
+    prober?.thaw();
+    const other = await api.campaigns.create({
+      name: 'the next one',
+      messenger: 'mail',
+      content: { subject: 'News', text: 'hello' },
+      audience: people(100).map(({ id: name, to }) => ({ id: name, to: `next-${to}` })),
+    });
+    await until('the next one', async () => (await api.campaigns.find(other.id))?.status === 'completed');
+    expect(
+      readLines(logFile, from)
+        .slice(seen)
+        .filter(({ kind }) => kind === 'opened' || kind === 'half-open'),
+    ).toEqual([]);
+    const { unknown = 0, failed, sent } = (await api.campaigns.report(id)) ?? {};
+    expect([failed, sent]).toEqual([0, RECIPIENTS - unknown]);
+    const arrived = sink.messages.slice(before).map(({ to }) => to[0]);
+    expect(new Set(arrived).size).toBe(arrived.length);
+  },
+);
