@@ -50,6 +50,7 @@ else await measure();
 async function work(options: Partial<SchedulerOptions>): Promise<void> {
   const schedulers = await Promise.all(Array.from({ length: SCHEDULERS }, () => begin(options)));
   const { port, close } = await serve(schedulers[0] as CampaignScheduler);
+  process.once('disconnect', () => process.exit()); // also when whoever measures is gone
   process.send?.(port);
   await once(process, 'message');
   close();
