@@ -24,8 +24,9 @@ export interface WatchdogDutyOptions extends WatchdogContext {
 }
 
 const LEASE = 'watchdog';
-/** A round may take a while; a leader that died is followed after this many rounds. */
+/** A round may take a while; a leader that died is followed after this many rounds, and not before this time. */
 const LEASE_ROUNDS = 2;
+const LEASE_LEAST_MS = 5_000;
 const MOST_OVERDUE = 5;
 
 export function createWatchdog(options: WatchdogDutyOptions): Duty {
@@ -79,6 +80,12 @@ export function createWatchdog(options: WatchdogDutyOptions): Duty {
     tellStatus(round);
   };
 
+  const letGo = async (): Promise<void> => {
+    if (!holds) return;
+    holds = false;
+    await releaseLease(store, LEASE, workerId, null).catch(() => undefined); // it runs out by itself
+  };
+
   /** Undefined: another process watches. */
   const read = async (askedAt: number): Promise<Round | undefined> => {
     const workers = await seenWorkers(store);
@@ -88,8 +95,17 @@ export function createWatchdog(options: WatchdogDutyOptions): Duty {
         worker.state !== 'offline' && worker.silentMs < options.workerOfflineAfterMs && !hasEnded(worker)
       );
     });
-    if (options.takingOver === undefined && alive.length > 0) return undefined;
-    holds = await takeLease(store, LEASE, workerId, workerId, LEASE_ROUNDS * limits.everyMs);
+    if (options.takingOver === undefined && alive.length > 0) {
+      await letGo();
+      return undefined;
+    }
+    holds = await takeLease(
+      store,
+      LEASE,
+      workerId,
+      workerId,
+      Math.max(LEASE_LEAST_MS, LEASE_ROUNDS * limits.everyMs),
+    );
     if (!holds) return undefined;
     const [open, overdue, raised] = await Promise.all([
       openRunRows(store),
@@ -151,9 +167,7 @@ export function createWatchdog(options: WatchdogDutyOptions): Duty {
       ignore?.();
       ignore = undefined;
       await duty.stop();
-      if (!holds) return;
-      holds = false;
-      await releaseLease(store, LEASE, workerId, null).catch(() => undefined); // it runs out by itself
+      await letGo();
     },
   };
 }

@@ -34,23 +34,27 @@ const EVERY_MS = 150;
 const STUCK_MS = 1_200;
 const QUICK = {
   sendTimeoutMs: 1_000,
-  workerOfflineAfterMs: 1_500,
+  workerOfflineAfterMs: 60_000,
   lockLifetimeMs: 500,
   watchdog: { everyMs: EVERY_MS, stuckAfterMs: STUCK_MS },
   alerts: { cooldownMs: 0 },
 } as const satisfies Partial<SchedulerOptions>;
+/** Who is silent is soon offline. */
+const IMPATIENT = { ...QUICK, workerOfflineAfterMs: 1_500 };
 /** Sends may take their time. */
 const PATIENT = { watchdog: { everyMs: EVERY_MS }, alerts: { cooldownMs: 0 } } as const;
 
 /** What all these processes told, in order: `+key`, `-key`. */
 function listen(...rigs: Rig[]) {
   const told: string[] = [];
-  for (const { scheduler } of rigs) {
+  const add = ({ scheduler }: Rig): void => {
     scheduler.on('alert:raised', ({ alert }) => told.push(`+${alert.key}`));
     scheduler.on('alert:cleared', ({ alert }) => told.push(`-${alert.key}`));
-  }
+  };
+  for (const rig of rigs) add(rig);
   return {
     told,
+    add,
     until: (line: string) => expect.poll(() => told, PATIENCE).toContain(line),
     /** Everything else that was told. */
     others: (...keys: string[]) => told.filter((line) => !keys.includes(line.slice(1))),
@@ -145,7 +149,7 @@ test('no worker for the work that is there, and pages that nobody takes over', a
 
 test('a worker that cannot be heard is marked offline, and runs again when it can', async () => {
   const proxy = await startProxy(uri);
-  const leader = await startRig(uri, QUICK);
+  const leader = await startRig(uri, IMPATIENT);
   await looks(1);
   const lonely = await startRig(
     `${proxy.uriFor(name)}&serverSelectionTimeoutMS=500`.replace('?&', '?'),
@@ -168,8 +172,8 @@ test('a worker that cannot be heard is marked offline, and runs again when it ca
 });
 
 test('what an offline worker held is released: pages, alarms and sources', async () => {
-  const opener = await startRig(uri, { messengers: {}, audiences: { list: () => [] }, ...QUICK });
-  const api = await startRig(uri, { worker: false, ...QUICK });
+  const opener = await startRig(uri, { messengers: {}, audiences: { list: () => [] }, ...IMPATIENT });
+  const api = await startRig(uri, { worker: false, ...IMPATIENT });
   const { id } = await api.create({ audience: people(10) });
   const later = await api.create({ sendAt: new Date(Date.now() + 3_600_000) });
   await expect.poll(() => pagesOf(db).countDocuments({}), PATIENCE).toBe(1);
@@ -191,7 +195,7 @@ test('what an offline worker held is released: pages, alarms and sources', async
     touchedAt: new Date(),
     schemaVersion: 1,
   });
-  const worker = await startRig(uri, QUICK);
+  const worker = await startRig(uri, IMPATIENT);
   const takenOver = worker.signals('page:taken-over');
   await looks(2);
   expect((await pagesOf(db).findOne({}))?.claim?.workerId).toBe('dead');
@@ -331,6 +335,7 @@ test('a run that no worker can send, then a page of which nothing becomes', asyn
   await playClaim(id, 'hung', 1_000);
   await heard.until(`-${run}`);
   const worker = await startRig(uri, QUICK);
+  heard.add(worker);
   await heard.until(`+${page}`);
   await worker.until(id, 'completed');
   await heard.until(`-${page}`);
@@ -454,7 +459,7 @@ test('a page that is held while the campaign waits for its rate is not taken, ho
 });
 
 test('two watchdogs at once tell and do everything once', async () => {
-  const rigs = await Promise.all([startRig(uri, QUICK), startRig(uri, QUICK)]);
+  const rigs = await Promise.all([startRig(uri, IMPATIENT), startRig(uri, IMPATIENT)]);
   const leases = db.collection<LeaseDoc>('leases');
   // As if the leader had been stopped and woke up, again and again.
   const timer = setInterval(
