@@ -80,7 +80,7 @@ export function createHeartbeat(options: HeartbeatOptions): Heartbeat {
       if (!silent) {
         silent = true;
         const forMs = Math.round(ageMs() ?? 0);
-        logger.error({ forMs }, 'no heartbeat could be written for too long: nothing is sent until one is');
+        logger.warn({ forMs }, 'no heartbeat could be written for too long: nothing is sent until one is');
         sharing.suspend();
         options.onSilent(forMs);
       }
