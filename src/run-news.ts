@@ -85,7 +85,7 @@ export async function tellQuarantined(
       kind: 'recipient-quarantined',
       detail: { recipientId, reason },
     });
-    await alerter.raise(quarantinedNews(about, recipientId));
+    await alerter.raise(quarantinedNews(about));
   }
 }
 

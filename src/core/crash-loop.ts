@@ -1,9 +1,10 @@
 /**
  * What the death of a page's holder says about the page and about those that were being handed over. Pure.
  *
- * Who was in flight is a suspect until a hand-over of it has come to an end. Suspects go out again one at a time, with
- * nobody else of their page beside them, so that the next death names one. Invariant: only a recipient that was alone in
- * flight when a holder died is ever blamed for it; where deaths name nobody, they count against the page.
+ * The first death says little: most have nothing to do with what was being sent, so those in flight go out again as usual,
+ * only after the others. Who was in flight again at the next death, with no outcome between, is a suspect, and suspects go
+ * out one at a time, with nobody else of their page beside them: the third death names one. Invariant: only a recipient
+ * that was alone in flight when a holder died is ever put aside; deaths that name nobody count against the page.
  */
 import type { AlertNews } from './alert-policy.ts';
 import type { LedgerPage } from './ledger-page.ts';
@@ -12,10 +13,16 @@ import type { LedgerPage } from './ledger-page.ts';
 export const DEATHS_TO_PARK = 3;
 /** The code of an unknown recipient that was put aside because it stops its workers. */
 export const QUARANTINED = 'quarantined';
+/** Who was in flight at so many deaths in a row goes out alone. */
+const DEATHS_TO_SUSPECT = DEATHS_TO_PARK - 1;
 
-/** Was in flight when a holder died, and has had no outcome since. */
+/** Holders in a row that died while this one was in flight; 0 after any outcome. */
+export function deathsOf(page: LedgerPage, index: number): number {
+  return page.detail(index)?.deaths ?? 0;
+}
+
 export function isSuspect(page: LedgerPage, index: number): boolean {
-  return page.detail(index)?.deaths !== undefined;
+  return deathsOf(page, index) >= DEATHS_TO_SUSPECT;
 }
 
 export interface Verdict {
@@ -35,11 +42,11 @@ export function verdictOnDeath(page: LedgerPage, pageDeaths: number, wasStopping
   const alone = inFlight.length === 1 && only !== undefined;
   const suspicion = new Map<number, number>();
   for (const index of inFlight) {
-    const before = page.detail(index)?.deaths;
-    const now = wasStopping ? before : alone ? (before ?? 0) + 1 : Math.max(before ?? 0, 1);
-    if (now !== undefined) suspicion.set(index, now);
+    const before = deathsOf(page, index);
+    const now = wasStopping ? before : alone ? before + 1 : Math.min(before + 1, DEATHS_TO_SUSPECT);
+    if (now > 0) suspicion.set(index, now);
   }
-  const isNamed = alone && isSuspect(page, only);
+  const isNamed = alone && deathsOf(page, only) > 0;
   // Where nothing was handed over, it can only have been the question to the messenger.
   const mayBeThePage = inFlight.length > 0 || page.indices('unsettled').some((index) => isAsked(page, index));
   const counts = !wasStopping && !isNamed && mayBeThePage;
@@ -48,14 +55,6 @@ export function verdictOnDeath(page: LedgerPage, pageDeaths: number, wasStopping
 
 function isAsked(page: LedgerPage, index: number): boolean {
   return page.detail(index)?.settle === 'reconcile';
-}
-
-/** In which order suspects are tried: the least suspicious first, so that few wait behind one that ends its worker. */
-export function leastSuspicious(page: LedgerPage, suspects: readonly number[]): number | undefined {
-  const deathsOf = (index: number): number => page.detail(index)?.deaths ?? 0;
-  let least: number | undefined;
-  for (const index of suspects) if (least === undefined || deathsOf(index) < deathsOf(least)) least = index;
-  return least;
 }
 
 export const PAGE_PARKED = 'page_parked';
@@ -78,13 +77,14 @@ export function parkedNews({ runId, campaignId, name }: AboutRun, page: number):
   };
 }
 
-export function quarantinedNews({ runId, campaignId, name }: AboutRun, recipientId: string): AlertNews {
+/** Names nobody: alerts go further than those who may know the recipients. */
+export function quarantinedNews({ runId, campaignId, name }: AboutRun): AlertNews {
   return {
     key: `quarantined:${campaignId}`,
     kind: RECIPIENT_QUARANTINED,
     level: 'warning',
     message: `Campaign \`${name}\`: ${DEATHS_TO_PARK} workers in a row died while they handed over the same recipient, which was put aside. \`releaseParked\` brings it back.`,
     campaignId,
-    detail: { runId, recipientId },
+    detail: { runId },
   };
 }

@@ -1,10 +1,11 @@
 /** The error that ends a process, as it is kept. Pure. Invariant: bounded, and without passwords, tokens and keys. */
-import { cutUtf8, withoutPasswords } from './retry.ts';
+import { withoutSecrets } from './redaction.ts';
+import { cutUtf8 } from './retry.ts';
 
 const MAX_ERROR_BYTES = 500;
 const MAX_STACK_BYTES = 4_096;
-const SECRET =
-  /((?:pass(?:word|wd)?|pwd|secret|token|api[-_]?key|authorization)["']?\s*[:=]\s*)(?:(?:bearer|basic)\s+)?("[^"]*"|'[^']*'|[^\s,;&)}]+)/gi;
+/** What is longer is cut before it is looked at. */
+const MAX_LOOKED_AT = 16_384;
 
 export interface CrashText {
   /** `TypeError: x is not a function` */
@@ -36,4 +37,4 @@ function printed(value: unknown): string {
   }
 }
 
-const clean = (text: string): string => withoutPasswords(text).replace(SECRET, '$1***');
+const clean = (text: string): string => withoutSecrets(text.slice(0, MAX_LOOKED_AT));

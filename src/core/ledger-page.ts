@@ -62,7 +62,7 @@ export interface Detail {
   readonly settle?: 'resend' | 'reconcile' | 'retry';
   /** Failures of the messenger itself while others succeeded. */
   readonly providerFailures?: number;
-  /** Of a suspect: holders in a row that died while it was in flight. Gone with its next outcome. */
+  /** Holders in a row that died while it was in flight. Gone with its next outcome. */
   readonly deaths?: number;
 }
 

@@ -71,23 +71,11 @@ export function recordOutcome(
   }
 }
 
-/** Takes an intent back that never began: no attempt is counted, and what was known of earlier failures is kept. */
-export function withdrawIntent(
-  page: LedgerPage,
-  index: number,
-  now: number,
-  why: ReturnType<typeof reasonOf> | object = {},
-  failures?: number,
-): void {
-  const { providerFailures = 0, ...kept } = keptDetail(page.detail(index)) ?? {};
-  const counted = failures ?? providerFailures;
-  const detail = {
-    ...(page.attempts(index) > 1 ? { dueAt: 0 } : {}),
-    ...why,
-    ...kept,
-    ...(counted === 0 ? {} : { providerFailures: counted }),
-  };
-  page.withdraw(index, now, Object.keys(detail).length > 0 ? detail : undefined);
+/** Takes an intent back that never began: no attempt is counted, and what was known of failures and deaths is kept. */
+export function withdrawIntent(page: LedgerPage, index: number, now: number): void {
+  const kept = keptDetail(page.detail(index));
+  const isRetry = page.attempts(index) > 1;
+  page.withdraw(index, now, isRetry ? { dueAt: 0, ...kept } : kept);
 }
 
 export function reasonOf(outcome: Failure): { code?: string; reason: string } {
@@ -126,5 +114,7 @@ function providerFailed(
   if (failures >= PROVIDER_FAILURES_LIMIT) return retryLater(page, index, outcome, now, rules);
   const laterMs = Math.min(LATER_MS.most, Math.max(LATER_MS.least, rules.restMs));
   const dueAt = now + Math.ceil(rules.restMs + laterMs);
-  withdrawIntent(page, index, now, { ...reasonOf(outcome), dueAt }, failures);
+  // It has come to an end, so it is no suspect any more.
+  const counted = failures === 0 ? {} : { providerFailures: failures };
+  page.withdraw(index, now, { ...reasonOf(outcome), dueAt, ...counted });
 }

@@ -2,6 +2,7 @@
  * Decides what a failed hand-over means and when it is tried again. Pure: an error and numbers in, a kind or a delay out.
  * Invariant: whatever a messenger throws (null, a string, an object whose getters throw), there is an answer.
  */
+import { withoutSecrets } from './redaction.ts';
 
 /**
  * - `permanent`: this recipient will never work. Failed at once.
@@ -116,7 +117,7 @@ export function roundUpDue(dueMs: number, stepMs: number): number {
 export interface ErrorDescription {
   /** Machine-readable, at most 64 bytes. */
   readonly code?: string;
-  /** For people, one line, at most 256 bytes of UTF-8, never cut within a character, without passwords of URLs. */
+  /** For people, one line, at most 256 bytes of UTF-8, never cut within a character, without secrets. */
   readonly reason: string;
 }
 
@@ -129,8 +130,13 @@ export function describeError(error: unknown): ErrorDescription {
     const message = messageOf(link);
     if (message !== '' && !messages.some((earlier) => earlier.includes(message))) messages.push(message);
   }
-  const reason = cutUtf8(withoutPasswords(messages.join(': ')), MAX_REASON_BYTES) || 'no reason given';
+  const reason = shownReason(messages.join(': ')) || 'no reason given';
   return code === undefined ? { reason } : { code: cutUtf8(code, MAX_CODE_BYTES), reason };
+}
+
+/** A reason as it is kept: one line, bounded, without secrets. */
+export function shownReason(text: string): string {
+  return cutUtf8(withoutSecrets(oneLine(text)), MAX_REASON_BYTES);
 }
 
 /** At most `maxBytes` bytes of UTF-8, cut before a character that does not fit. */
@@ -197,10 +203,6 @@ function messageOf(link: unknown): string {
 
 function oneLine(text: string): string {
   return text.slice(0, 4_096).replace(/\s+/g, ' ').trim();
-}
-
-export function withoutPasswords(text: string): string {
-  return text.replace(/:\/\/[^\s/]*@/g, '://***@');
 }
 
 function doubled(firstMs: number, times: number, maxMs: number): number {

@@ -1,7 +1,8 @@
 /**
  * Who is next on a page that is held: recipients that wait for an intent, and those that have one and wait to be handed
  * over. Invariants: an intent is chosen only with a place in the windows and a token of every rate; who has an intent is
- * either started or withdrawn, and keeps place and token until then; suspects come last, and one by one.
+ * either started or withdrawn, and keeps place and token until then; who was in flight when a holder died comes after the
+ * others, and suspects last, one by one.
  */
 import type { LedgerPage } from '../core/ledger-page.ts';
 import { withdrawIntent } from '../core/outcome.ts';

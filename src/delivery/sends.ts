@@ -1,13 +1,20 @@
 /**
  * The sends in flight of one page: starts them, gives each up after its time, and turns whatever a messenger answers,
  * throws or never answers into one outcome. Invariant: every started send is reported exactly once through `onOutcome`,
- * and at most once more through `onLateAnswer` if it answers after it was given up.
+ * and at most once more through `onLateAnswer` if it answers after it was given up; no reason has a secret in it.
  */
 import { hash } from 'node:crypto';
 import type { Clock } from '../clock.ts';
 import type { SendOutcome } from '../core/outcome.ts';
 import type { Recipient } from '../core/recipient.ts';
-import { classifyError, cutUtf8, describeError, type FailureKind, retryAfterMsOf } from '../core/retry.ts';
+import {
+  classifyError,
+  cutUtf8,
+  describeError,
+  type FailureKind,
+  retryAfterMsOf,
+  shownReason,
+} from '../core/retry.ts';
 import type { Message, Messenger, SendContext, SendResult } from '../messengers/messenger.ts';
 
 export interface SendsOptions {
@@ -124,7 +131,7 @@ function interpret(result: unknown): SendOutcome {
   return {
     kind: 'unknown',
     code: 'invalid_answer',
-    reason: cutUtf8(`the messenger answered ${preview(result)} instead of a result with a status`, 256),
+    reason: shownReason(`the messenger answered ${preview(result)} instead of a result with a status`),
   };
 }
 
@@ -137,11 +144,11 @@ function readResult(result: SendResult | undefined | null): SendOutcome | undefi
         : { kind: 'sent' };
     }
     case 'skipped':
-      return { kind: 'skipped', reason: cutUtf8(String(result.reason), 256) };
+      return { kind: 'skipped', reason: shownReason(String(result.reason)) };
     case 'failed':
       return {
         kind: result.permanent ? 'permanent' : 'transient',
-        reason: cutUtf8(String(result.reason), 256),
+        reason: shownReason(String(result.reason)),
         ...(result.code === undefined ? {} : { code: cutUtf8(String(result.code), 64) }),
       };
     default:
@@ -151,7 +158,7 @@ function readResult(result: SendResult | undefined | null): SendOutcome | undefi
 
 function preview(value: unknown): string {
   try {
-    return (JSON.stringify(value) ?? String(value)).slice(0, 80);
+    return shownReason(JSON.stringify(value) ?? String(value)).slice(0, 80);
   } catch {
     return typeof value;
   }

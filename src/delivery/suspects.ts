@@ -1,9 +1,9 @@
 /**
- * The recipients of one page that were in flight when a holder died: they go out one at a time. Invariants: this worker has
- * at most one of them in flight, of all its pages, and while it has, nobody else of its page; the place for that is freed
- * only when the document no longer shows it as `sending`. So a death names the recipient that may be to blame.
+ * The recipients of one page that were in flight at two deaths of a holder in a row: they go out one at a time. Invariants:
+ * this worker has at most one of them in flight, of all its pages, and while it has, nobody else of its page; the place for
+ * that is freed only when the document no longer shows it as `sending`. So the next death names the one that may be to blame.
  */
-import { isSuspect, leastSuspicious } from '../core/crash-loop.ts';
+import { deathsOf, isSuspect } from '../core/crash-loop.ts';
 import type { LedgerPage } from '../core/ledger-page.ts';
 import type { Slots } from './slots.ts';
 
@@ -34,13 +34,15 @@ export class Suspects {
     return this.#hasPlace && this.#place.contended;
   }
 
-  /** Keeps the suspects among these, and returns the others. */
+  /** Keeps the suspects among these, and returns the others: last those that were in flight at a death. */
   keepOf(indices: readonly number[]): number[] {
-    return indices.filter((index) => {
-      const suspected = isSuspect(this.#page, index);
-      if (suspected) this.#waiting.add(index);
-      return !suspected;
-    });
+    const first: number[] = [];
+    const last: number[] = [];
+    for (const index of indices) {
+      if (isSuspect(this.#page, index)) this.#waiting.add(index);
+      else (deathsOf(this.#page, index) > 0 ? last : first).push(index);
+    }
+    return [...first, ...last];
   }
   clear(): void {
     this.#waiting.clear();
@@ -53,7 +55,7 @@ export class Suspects {
       this.#place.waitForFree(this.#wake);
       return undefined;
     }
-    return leastSuspicious(this.#page, [...this.#waiting]);
+    return this.#waiting.values().next().value;
   }
   /** Its intent is about to be written. */
   begin(index: number): void {

@@ -13,6 +13,7 @@ import type {
 import mongoose, { type Connection } from 'mongoose';
 import { systemClock } from '../clock.ts';
 import { BREAKER_OPEN } from '../core/campaign-machine.ts';
+import { withoutSecrets } from '../core/redaction.ts';
 import { orAtDeadline } from '../deadline.ts';
 import { CampaignSchedulerError } from '../errors.ts';
 import { bounded } from './bounded.ts';
@@ -302,10 +303,8 @@ function explain(error: unknown): unknown {
 
 function unreachable(error: unknown): CampaignSchedulerError {
   const [line = ''] = String((error as { message?: unknown } | null)?.message ?? error).split('\n');
-  return new CampaignSchedulerError('mongo_unreachable', `MongoDB cannot be reached: ${redact(line)}`);
-}
-
-/** Takes `user:password@` out of a text. */
-export function redact(text: string): string {
-  return text.replace(/\/\/[^/\s]*@/g, '//***@');
+  return new CampaignSchedulerError(
+    'mongo_unreachable',
+    `MongoDB cannot be reached: ${withoutSecrets(line)}`,
+  );
 }

@@ -1,14 +1,8 @@
 /** What the death of a holder says: whom it names, and when it counts against the page. */
 import { describe, expect, it } from 'vitest';
-import {
-  DEATHS_TO_PARK,
-  isSuspect,
-  leastSuspicious,
-  QUARANTINED,
-  verdictOnDeath,
-} from '../../src/core/crash-loop.ts';
+import { DEATHS_TO_PARK, isSuspect, QUARANTINED, verdictOnDeath } from '../../src/core/crash-loop.ts';
 import { LedgerPage } from '../../src/core/ledger-page.ts';
-import { withdrawIntent } from '../../src/core/outcome.ts';
+import { recordOutcome, withdrawIntent } from '../../src/core/outcome.ts';
 import { abandon, applyLateTruths, type OnUnknown, resend } from '../../src/core/settlement.ts';
 
 const WHY = { code: 'worker_lost', reason: 'lost' };
@@ -39,8 +33,20 @@ describe('a death', () => {
       ],
     ],
     ['one for the first time', inFlight(undefined), 2, false, 3, [[0, 1]]],
-    ['a suspect alone is named', inFlight(1), 1, false, 1, [[0, 2]]],
-    ['and named again', inFlight(2), 0, false, 0, [[0, 3]]],
+    [
+      'several for the second time: suspects, and one for the first',
+      inFlight(1, undefined, 1),
+      1,
+      false,
+      2,
+      [
+        [0, 2],
+        [1, 1],
+        [2, 2],
+      ],
+    ],
+    ['one alone for the second time is named', inFlight(1), 1, false, 1, [[0, 2]]],
+    ['a suspect alone is named', inFlight(2), 0, false, 0, [[0, 3]]],
     [
       'a suspect with others is not named',
       inFlight(2, undefined),
@@ -78,12 +84,12 @@ describe('a suspect', () => {
   };
 
   it.each(['hold', 'give-up'] as const)('is nobody where the policy is %s', (policy) => {
-    const page = inFlight(undefined);
+    const page = inFlight(1);
     dead(page, policy);
     expect(isSuspect(page, 0)).toBe(false);
   });
 
-  it('stays one until it has an outcome, and is put aside after the third death', () => {
+  it('is one after the second death in a row, until it has an outcome, and is put aside after the third', () => {
     const page = inFlight(undefined);
     for (let deaths = 1; deaths <= DEATHS_TO_PARK; deaths += 1) {
       dead(page);
@@ -93,7 +99,7 @@ describe('a suspect', () => {
       expect(page.letter(0)).toBe('retrying');
       page.begin(0, 700);
       withdrawIntent(page, 0, 710); // a pause
-      expect(isSuspect(page, 0)).toBe(true);
+      expect(isSuspect(page, 0)).toBe(deaths === 2);
       page.begin(0, 720);
     }
     expect([page.letter(0), page.attempts(0)]).toEqual(['unknown', 3]);
@@ -111,6 +117,18 @@ describe('a suspect', () => {
     expect(isSuspect(page, 0)).toBe(false);
   });
 
+  it.each(['provider', 'transient'] as const)('is none any more after a failure: %s', (kind) => {
+    const page = inFlight(2);
+    const retry = { maxAttempts: 5, firstDelayMs: 1_000, maxDelayMs: 1_000 };
+    const rules = { retry, onUnknown: 'resend', token: 't', othersSucceeded: true, restMs: 0 } as const;
+    recordOutcome(page, 0, { kind, reason: 'busy' }, 800, { ...rules, random: () => 0.5 });
+    expect(page.letter(0)).toBe('retrying');
+    expect(page.detail(0)?.deaths).toBeUndefined();
+    page.begin(0, 9_000);
+    dead(page);
+    expect(page.detail(0)?.deaths).toBe(1);
+  });
+
   it('that is known to have been sent is not put aside', () => {
     const page = inFlight(2);
     dead(page);
@@ -123,12 +141,5 @@ describe('a suspect', () => {
     dead(page);
     resend(page, 0, 600, { ...LIMITS, maxAttempts: 1 });
     expect(page.detail(0)).toEqual({ ...WHY, reason: 'no attempts left', token: 't', since: 600 });
-  });
-
-  it('comes after those that are less suspicious, in the order of the page', () => {
-    const page = inFlight(2, 1, 1);
-    expect(leastSuspicious(page, [0, 1, 2])).toBe(1);
-    expect(leastSuspicious(page, [0])).toBe(0);
-    expect(leastSuspicious(page, [])).toBeUndefined();
   });
 });
