@@ -1,7 +1,7 @@
 /**
  * Uncaught exceptions and unhandled rejections, for apps that ask for it: what happened is written down before the process
  * ends. Invariant: the process ends as it would without this, a moment later; where the host listens for such errors itself
- * they are only written down, and what becomes of the process is the host's decision.
+ * they are only written down, and what becomes of the process is the host's decision. A process that lives goes on working.
  */
 import { crashText } from './core/crash.ts';
 import type { Logger } from './logger.ts';
@@ -14,65 +14,82 @@ import { noteCrash } from './store/workers.ts';
 /** The process is not held up for longer, ms. */
 const RECORD_MS = 2_000;
 
-type Listener = (error: unknown) => void;
+/** What a scheduler does about an error that nobody caught. */
+export interface CrashListener {
+  /** `ends`: the process is about to end. */
+  record(error: unknown, ends: boolean): Promise<void>;
+  /** It has not ended after all. */
+  goOn(): void;
+}
 
-/** Listeners of all schedulers of this process: they are not the host's. */
-const exceptions = new Set<Listener>();
-const rejections = new Set<Listener>();
+/** Of all schedulers of this process. They share one listener of the process for each event. */
+const listeners = new Set<CrashListener>();
+let recording = false;
+let ending = false;
 
-/** `record`: `ends` says whether the process is about to end. Returns the way to listen no more. */
-export function onCrashes(record: (error: unknown, ends: boolean) => Promise<void>): () => void {
-  let ending = false;
-  let recording = false;
-  const writeDown = (error: unknown, ends: boolean, then: () => void): void => {
-    if (ending || (recording && !ends)) return; // one is enough: a host that goes on may have thousands
-    ending = ends;
-    recording = true;
-    // A timer that keeps the process: it must not end, as if all were well, because nothing else is left.
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, RECORD_MS);
-    });
-    const over = (): void => {
-      clearTimeout(timer);
-      recording = false;
-      then();
-    };
-    Promise.race([record(error, ends), late]).then(over, over);
-  };
-  const onException = (error: unknown): void => {
-    const ends = process.listenerCount('uncaughtException') === exceptions.size;
-    writeDown(error, ends, () => {
-      if (!ends) return;
-      forget();
-      if (exceptions.size === 0) throwAnew(error); // or another scheduler is still writing it down
-    });
-  };
-  const onRejection = (error: unknown): void => {
-    if (process.listenerCount('unhandledRejection') > rejections.size)
-      writeDown(error, false, () => undefined);
-    // Where nobody else listens Node makes an exception of it, which the host may listen for.
-    else if ([...rejections][0] === onRejection) throwAnew(error);
-  };
-  const forget = (): void => {
-    process.off('uncaughtException', onException);
-    process.off('unhandledRejection', onRejection);
-    exceptions.delete(onException);
-    rejections.delete(onRejection);
-  };
-  exceptions.add(onException);
-  rejections.add(onRejection);
-  process.on('uncaughtException', onException);
-  process.on('unhandledRejection', onRejection);
+/** Returns the way to listen no more. */
+export function onCrashes(listener: CrashListener): () => void {
+  if (listeners.size === 0 && !ending) listen();
+  listeners.add(listener);
   return () => {
-    if (!ending) forget();
+    listeners.delete(listener);
+    if (listeners.size === 0 && !ending) listenNoMore();
   };
 }
 
-/** Where nobody listens Node prints the error and ends the process, as it would have done at first. */
-function throwAnew(error: unknown): void {
+function listen(): void {
+  process.on('uncaughtException', onException);
+  process.on('unhandledRejection', onRejection);
+}
+
+function listenNoMore(): void {
+  process.off('uncaughtException', onException);
+  process.off('unhandledRejection', onRejection);
+}
+
+function onException(error: unknown): void {
+  hear(error, process.listenerCount('uncaughtException') === 1);
+}
+
+function onRejection(error: unknown): void {
+  if (process.listenerCount('unhandledRejection') > 1) return hear(error, false);
+  // Whoever listens keeps Node from treating it as it would have: as an uncaught exception, or as it was started to.
+  process.off('unhandledRejection', onRejection);
+  void Promise.reject(error);
+  setImmediate(() => {
+    if (process.listeners('uncaughtException').includes(onException))
+      process.on('unhandledRejection', onRejection);
+  });
+}
+
+function hear(error: unknown, ends: boolean): void {
+  if (ending || (recording && !ends)) return; // one is enough: a host that goes on may have thousands
+  ending = ends;
+  recording = true;
+  // A timer that keeps the process: it must not end, as if all were well, because nothing else is left.
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, RECORD_MS);
+  });
+  const recorded = Promise.allSettled([...listeners].map((listener) => listener.record(error, ends)));
+  void Promise.race([recorded, late]).then(() => {
+    clearTimeout(timer);
+    recording = false;
+    if (ends) end(error);
+  });
+}
+
+/** Nobody listens any more: Node prints the error and ends the process, as it would have done at first. */
+function end(error: unknown): void {
+  listenNoMore();
   setImmediate(() => {
     throw error;
+  });
+  setImmediate(() => {
+    // Still here: the host has begun to listen meanwhile.
+    ending = false;
+    if (listeners.size > 0) listen();
+    for (const listener of listeners) listener.goOn();
   });
 }
 

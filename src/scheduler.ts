@@ -384,7 +384,9 @@ class Scheduler implements CampaignScheduler {
     }
     if (worker) await this.#startWorker();
     else this.#clockwork.start();
-    if (worker && crashHandlers) this.#forgetCrashes = onCrashes(this.#recordCrash);
+    if (worker && crashHandlers) {
+      this.#forgetCrashes = onCrashes({ record: this.#recordCrash, goOn: () => this.#goOn() });
+    }
     this.#watchdog.start();
     if (handleSignals) {
       this.#forgetSignals = onSignals({
@@ -393,6 +395,14 @@ class Scheduler implements CampaignScheduler {
         logger,
       });
     }
+  }
+
+  /** The end of the process was at hand, and did not come. */
+  #goOn(): void {
+    if (this.#stopped !== undefined) return;
+    this.#heartbeat.start();
+    void this.#heartbeat.runOnce();
+    this.#sharing.resume();
   }
 
   async #startWorker(): Promise<void> {

@@ -166,7 +166,7 @@ export function createHeartbeat(options: HeartbeatOptions): Heartbeat {
       started = false;
       cancelWatch();
       await duty.stop();
-      loop.disable();
+      if (!started) loop.disable();
     },
     announce,
     noteFlush: (recorded) => {

@@ -29,6 +29,8 @@ process.on('message', ({ kind }: { kind: string }) => {
     setImmediate(() => {
       throw error;
     });
+  // The host begins to listen when it is already being written down.
+  if (kind === 'listen') process.on('uncaughtException', () => say('host-heard'));
   if (kind === 'reject') void Promise.reject(error);
 });
 say('ready', { workerId: scheduler.workerId });

@@ -77,6 +77,45 @@ it('where the host listens itself it is only written down', async () => {
   await forget();
 });
 
+it('a host that begins to listen in the last moment: the worker goes on', async () => {
+  const proxy = await startProxy(uri);
+  try {
+    const { api, worker, id, workerId } = await sending({ uri: proxy.uriFor(db.databaseName) });
+    proxy.pause(); // it takes its time
+    worker.send({ kind: 'throw' });
+    worker.send({ kind: 'listen' });
+    await worker.next('host-heard');
+    proxy.resume();
+    const crashedAt = (await api.scheduler.workers())[0]?.heartbeatAt;
+    const read = async () => workerOf(workerId);
+    await expect.poll(async () => (await read())?.crash?.error, PATIENCE).toBe(ERROR);
+    await expect.poll(async () => (await read())?.heartbeatAt, PATIENCE).not.toEqual(crashedAt);
+    await expect.poll(async () => (await read())?.state, PATIENCE).toBe('running');
+    await worker.next('send'); // whoever is next, once its page is held again
+    expect(await api.scheduler.campaigns.find(id)).toMatchObject({ status: 'processing' });
+    await worker.kill();
+    await forget();
+  } finally {
+    await proxy.stop();
+  }
+});
+
+describe('a process that does not end by a rejection', () => {
+  const LISTENER = new URL('./crash-listener.ts', import.meta.url);
+  it.each([
+    ['a rejection is only a warning', '--unhandled-rejections=warn', 'nothing', []],
+    ['its host captures exceptions, and so rejections', '', 'capture', ['captured']],
+    ['its host listens for rejections', '', 'unhandledRejection', ['recorded, it goes on', 'host']],
+  ])('%s', async (_what, flags, host, heard) => {
+    const worker = startWorker(LISTENER, { args: [host], env: { NODE_OPTIONS: flags } });
+    await worker.next('alive');
+    expect(worker.messages.filter((message) => message.kind === 'heard').map(({ what }) => what)).toEqual(
+      heard,
+    );
+    await worker.kill();
+  });
+});
+
 it('a database that does not answer does not keep the process from ending', async () => {
   const proxy = await startProxy(uri);
   try {
