@@ -504,7 +504,7 @@ describe('explainStanding', () => {
       ...['no_run', 'no_worker_for_source', 'no_worker_for_messenger', 'freezing', 'freezing_lost'],
       ...['freezing_retry', 'freezing_queued', 'applying_orders', 'sending', 'settling', 'taking_over'],
       ...['window_closed', 'rate', 'messenger_resting', 'waiting_for_turn', 'retry_at', 'parked', 'closing'],
-      'quarantined',
+      ...['quarantined', 'breaker_open'],
     ];
     expect([...new Set(CASES.map(([, , code]) => code))].sort()).toEqual(codes.sort());
   });
