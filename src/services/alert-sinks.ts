@@ -30,7 +30,8 @@ export interface WebhookSinkOptions {
 }
 
 /**
- * Posts `{ alert }` as JSON; any answer but 2xx is a failure.
+ * Posts `{ alert }` as JSON; any answer but 2xx is a failure. A redirect is one as well: following it would lose the body,
+ * and hand the headers to another host.
  *
  * @throws ValidationError `invalid_options`.
  */
@@ -48,6 +49,7 @@ export function webhookSink(options: WebhookSinkOptions): AlertSink {
       method: 'POST',
       headers: { ...headers, 'content-type': 'application/json' },
       body: JSON.stringify({ alert }),
+      redirect: 'manual',
       signal,
     }).catch((error: unknown) => {
       // The driver's own words may name the address, which is often the secret itself.
@@ -68,7 +70,8 @@ export interface MessengerSinkOptions {
 
 /**
  * Sends each alert with a messenger of the scheduler, directly: no campaign, no rate, nothing in the ledger. The content is
- * `{ subject, text }`, as the SMTP messenger takes it; the alert is in `recipient.vars.alert`.
+ * `{ subject, text }`, as the SMTP messenger takes it; the alert is in `recipient.vars.alert`. Where it reaches some of the
+ * addresses only, the others are tried again.
  *
  * @throws ValidationError `invalid_options`.
  */
@@ -87,13 +90,22 @@ export function messengerSink(options: MessengerSinkOptions): AlertSink {
     problems.push({ path: 'to', message: expectation('to', 'an address or a list of addresses', to) });
   }
   refuse('messengerSink', problems);
+  /** The addresses that have it; an alert that is told again is the same object. */
+  const reached = new WeakMap<Alert, Set<string>>();
   const tell = async (alert: Alert, { signal, messengers }: AlertSinkContext): Promise<void> => {
-    const sends = addresses.map(async (address) => {
-      const result = await messengers[messenger]?.send(messageTo(address, alert), { signal });
-      if (result?.status === 'sent') return;
-      throw new Error(result === undefined ? 'there is no such messenger' : result.reason);
-    });
-    await Promise.all(sends);
+    const have = reached.get(alert) ?? new Set();
+    reached.set(alert, have);
+    const sends = addresses
+      .filter((address) => !have.has(address))
+      .map(async (address) => {
+        const result = await messengers[messenger]?.send(messageTo(address, alert), { signal });
+        if (result?.status !== 'sent') {
+          throw new Error(result === undefined ? 'there is no such messenger' : result.reason);
+        }
+        have.add(address);
+      });
+    const failure = (await Promise.allSettled(sends)).find(({ status }) => status === 'rejected');
+    if (failure?.status === 'rejected') throw failure.reason;
   };
   return Object.assign(tell, { messenger });
 }

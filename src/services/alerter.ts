@@ -36,7 +36,8 @@ export interface Alerter {
   raised(kinds: readonly string[]): Promise<AlertDoc[]>;
   /**
    * All that is there of these kinds: what is among `raised`, as read before it was looked for, and not in the news is
-   * cleared. What is raised of other kinds since a cool-down that is over is told. Rejects when nothing can be read.
+   * cleared. What is raised of other kinds since a cool-down that is over is told. What somebody has changed since is left
+   * alone, however long ago it was read. Rejects when nothing can be read.
    */
   settle(kinds: readonly string[], news: readonly AlertNews[], raised: readonly AlertDoc[]): Promise<void>;
   /** Waits a moment for sinks. */
@@ -61,6 +62,8 @@ interface Word {
   readonly n: number;
   /** As read just now. */
   known?: AlertDoc | null | undefined;
+  /** It is said of what stood there with this `rev`: of anything newer it says nothing. */
+  readonly rev?: number;
   /** What was being written when the answer was lost. */
   writing?: { readonly tell: boolean };
 }
@@ -131,6 +134,7 @@ export function createAlerter(options: AlerterOptions): Alerter {
       if (word.writing.tell) told(read); // written after all: the answer was lost
       return true;
     }
+    if (word.rev !== undefined && (read?.rev ?? 0) !== word.rev) return true; // whoever changed it knows more
     if ((read?.schemaVersion ?? 0) > SCHEMA_VERSION) return true; // a newer version's
     const write = async (tell: boolean, act: () => Promise<AlertDoc | null>): Promise<boolean> => {
       word.writing = { tell };
@@ -205,7 +209,8 @@ export function createAlerter(options: AlerterOptions): Alerter {
     const key = cutUtf8(rawKey, MAX_KEY_BYTES);
     words += 1;
     const about = news === undefined ? {} : { news: short(key, news) };
-    const word: Word = { key, token: randomUUID(), n: words, known, ...about };
+    const of = known === undefined ? {} : { known, rev: known?.rev ?? 0 };
+    const word: Word = { key, token: randomUUID(), n: words, ...of, ...about };
     if (later.has(key)) {
       later.set(key, word);
       return Promise.resolve();

@@ -174,6 +174,23 @@ describe('raising and clearing', () => {
     expect(events.sort()).toEqual(['cleared a', 'raised a', 'raised b', 'raised c', 'raised other']);
   });
 
+  test('one that was stopped between reading and settling changes nothing that others have said since', async () => {
+    const [slow, other] = [startWorker(), startWorker([], { cooldownMs: 0 })];
+    for (const key of ['a', 'b']) await slow.alerter.raise(news(key));
+    const raised = await slow.alerter.raised(['trial']);
+    await other.alerter.raise(news('a', { level: 'critical' }));
+    await other.alerter.clear('b');
+    await slow.alerter.settle(['trial'], [news('b', { level: 'critical' })], raised);
+    expect(await read('a')).toMatchObject({ state: 'raised', level: 'critical' });
+    expect(await read('b')).toMatchObject({ state: 'cleared', level: 'warning' });
+    expect([...slow.events, ...other.events].sort()).toEqual([
+      'cleared b',
+      'raised a',
+      'raised a',
+      'raised b',
+    ]);
+  });
+
   test('a document of a newer version is left alone', async () => {
     const { alerter, events } = startWorker();
     await alerter.raise(news('a'));
@@ -186,6 +203,11 @@ describe('raising and clearing', () => {
 });
 
 describe('sinks', () => {
+  const ALERT: Alert = {
+    ...{ key: 'a', kind: 'trial', level: 'warning', message: 'trouble', state: 'raised', count: 1 },
+    ...{ raisedAt: new Date(0), lastSeenAt: new Date(0), clearedAt: null },
+  };
+
   test('one that hangs and one that throws harm nobody, and the stop waits a moment only', async () => {
     const told: Alert[] = [];
     let signal: AbortSignal | undefined;
@@ -263,6 +285,24 @@ describe('sinks', () => {
     expect(JSON.stringify(fields)).not.toMatch(/s3cret|Bearer/);
   });
 
+  test('a webhook that redirects is a failure: its headers go to no other host', async () => {
+    const seen: string[] = [];
+    const server = createServer((request, response) => {
+      seen.push(`${request.method} ${request.url} ${request.headers['x-api-key']}`);
+      response.writeHead(request.url === '/elsewhere' ? 200 : 302, { location: '/elsewhere' }).end();
+    }).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    ending.push(async () => {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    });
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/hook`;
+    const sink = webhookSink({ url, headers: { 'x-api-key': 'k' } });
+    const signal = new AbortController().signal;
+    await expect(async () => sink(ALERT, { signal, messengers: {} })).rejects.toThrow('answered 302');
+    expect(seen).toEqual(['POST /hook k']);
+  });
+
   test('mail goes through a messenger of the scheduler; what an alert says is no template', async () => {
     const smtp = await startSmtpSink();
     ending.push(() => smtp.close());
@@ -296,6 +336,24 @@ describe('sinks', () => {
       .toBe(true);
     expect(calls.slice(0, 2).map(({ recipient }) => recipient.to)).toEqual(['1', '2']);
     expect(calls[0]?.idempotencyKey).toMatch(/^[\w-]{32}$/);
+  });
+
+  test('of several addresses only those are tried again that were not reached', async () => {
+    const tries = new Map<string, number>();
+    const messenger = {
+      send: async ({ recipient: { to } }: Message) => {
+        tries.set(to, (tries.get(to) ?? 0) + 1);
+        if (to === 'bad' && tries.get(to) === 1) throw new Error('not yet');
+        return { status: 'sent' as const };
+      },
+    };
+    const sink = messengerSink({ messenger: 'sms', to: ['bad', 'good', 'better'] });
+    const context = { signal: new AbortController().signal, messengers: { sms: messenger } };
+    await expect(async () => sink(ALERT, context)).rejects.toThrow('not yet');
+    await sink(ALERT, context);
+    expect(Object.fromEntries(tries)).toEqual({ bad: 2, good: 1, better: 1 });
+    await sink({ ...ALERT, state: 'cleared' }, context);
+    expect(tries.get('good')).toBe(2);
   });
 
   test.each([
