@@ -9,6 +9,7 @@ export interface WatchdogOptions {
   /**
    * What makes no progress for so long and has no reason to wait is stuck, 1000 to 86400000 ms: more than `sendTimeoutMs`,
    * at least 3 × `heartbeatMs` and `lockLifetimeMs`. Default: 180000; where that is too little twice the largest of these.
+   * A source may give no row for so long, and for twice as long in each further attempt.
    */
   readonly stuckAfterMs?: number | undefined;
   /** A line in the log with the state of the whole, at least `everyMs`, at most 86400000 ms. Default: 300000. */

@@ -17,6 +17,8 @@ export interface WorkerFacts {
   readonly startedAt: Date;
   /** Server time minus its machine's wall clock, ms. */
   readonly clockSkewMs: number;
+  /** What ended it, where it is `crashed`. */
+  readonly error?: string | undefined;
 }
 
 /** What was counted of a run, or stands in its report. */
@@ -29,7 +31,7 @@ export interface RunCounts {
   readonly failed: number;
 }
 
-/** An offline worker of which nothing is heard is told of for a day: by then it is history. */
+/** A worker that is offline or crashed is told of for a day: by then it is history. */
 const OFFLINE_TOLD_MS = 24 * 3_600_000;
 const MAX_NAMED = 10;
 
@@ -60,14 +62,16 @@ export function offlineWorkers(workers: readonly WorkerFacts[]): AlertNews[] {
         state === 'running' && host === worker.host && startedAt > worker.lastSeenAt,
     );
   return workers.flatMap((worker) => {
-    const { id, host, pid, silentMs } = worker;
-    if (worker.state !== 'offline' || silentMs > OFFLINE_TOLD_MS || replaced(worker)) return [];
+    const { id, host, pid, state, silentMs, error = 'unknown' } = worker;
+    const crashed = state === 'crashed';
+    if (!(crashed || state === 'offline') || silentMs > OFFLINE_TOLD_MS || replaced(worker)) return [];
+    const what = crashed ? `was ended by an error (${error})` : 'gives no sign of life';
     return {
       key: `worker:offline:${id}`,
       kind: 'worker_offline',
       level: 'warning',
-      message: `worker ${id} (${host}, process ${pid}) gives no sign of life; what it held is released`,
-      detail: { workerId: id, host, pid },
+      message: `worker ${id} (${host}, process ${pid}) ${what}; what it held is released`,
+      detail: { workerId: id, host, pid, state },
     };
   });
 }

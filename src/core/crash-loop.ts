@@ -34,7 +34,7 @@ export interface Verdict {
 
 /**
  * Read before what was in flight is given up. `pageDeaths`: as they stand in the document. `wasStopping`: the holder had
- * been told to stop, so that its end says nothing.
+ * been told to stop, or lives, so that its loss of the page says nothing.
  */
 export function verdictOnDeath(page: LedgerPage, pageDeaths: number, wasStopping: boolean): Verdict {
   const inFlight = page.indices('sending');
@@ -80,7 +80,7 @@ export function parkedNews({ runId, campaignId, name }: AboutRun, page: number):
 /** Names nobody: alerts go further than those who may know the recipients. */
 export function quarantinedNews({ runId, campaignId, name }: AboutRun): AlertNews {
   return {
-    key: `quarantined:${campaignId}`,
+    key: `quarantined:${runId}`,
     kind: RECIPIENT_QUARANTINED,
     level: 'warning',
     message: `Campaign \`${name}\`: ${DEATHS_TO_PARK} workers in a row died while they handed over the same recipient, which was put aside. \`releaseParked\` brings it back.`,

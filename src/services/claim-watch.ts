@@ -72,15 +72,20 @@ export function createClaimWatch(options: ClaimWatchOptions): Duty {
   });
 }
 
-/**
- * Takes a page over. `sighting`: token and seq as read last. `stillTrustedMs`: how long its holder may still begin what
- * it has intents for; 0 of one that was silent for its own time. False: another has it, or there is nothing to take.
- */
+/** What is known of the holder of a page that is taken over. */
+export interface OldHolder {
+  /** How long it may still begin what it has intents for, ms; 0 of one that was silent for its own time. */
+  readonly stillTrustedMs: number;
+  /** Its end, if it has ended, says nothing about the page. */
+  readonly lives: boolean;
+}
+
+/** Takes a page over. `sighting`: token and seq as read last. False: another has it, or there is nothing to take. */
 export async function takeOver(
   options: ClaimWatchOptions,
   watched: Pick<WatchedClaim, 'pageId' | 'runId'>,
   sighting: Pick<Sighting, 'token' | 'seq'>,
-  stillTrustedMs = 0,
+  { stillTrustedMs, lives }: OldHolder = { stillTrustedMs: 0, lives: false },
 ): Promise<boolean> {
   const { env, sharing } = options;
   const { store, logger } = env;
@@ -106,7 +111,7 @@ export async function takeOver(
   // Nothing of a cancelled campaign goes out again.
   const cancelled = run.orders.some((order) => order.kind === 'cancel');
   const policy = cancelled && run.limits.onUnknown !== 'give-up' ? 'hold' : run.limits.onUnknown;
-  const { pageDeaths, suspicion } = verdictOnDeath(page, document.deaths, stopping);
+  const { pageDeaths, suspicion } = verdictOnDeath(page, document.deaths, lives || stopping);
   abandon(page, sending, old.token, policy, WORKER_LOST, env.serverNow().getTime(), suspicion);
   applyLateTruths(page, document.late ?? []);
   const entry = {

@@ -1,16 +1,23 @@
 /**
  * Pages and recipients that were put aside because workers died on them. Whoever puts one aside tells it at once; here it is
- * seen when that is over, however it ended, and a page is told of whose holder died before it could. Invariant: reads only.
+ * seen when that is over, however it ended, and those are told whose holder died before it could. Invariant: reads only, and
+ * a few runs in a round, one after the other: what was not looked at stands as it was.
  */
-import { PAGE_PARKED, parkedNews, RECIPIENT_QUARANTINED } from '../core/crash-loop.ts';
+import type { AlertNews } from '../core/alert-policy.ts';
+import { PAGE_PARKED, parkedNews, quarantinedNews, RECIPIENT_QUARANTINED } from '../core/crash-loop.ts';
 import type { AlertDoc } from '../store/documents.ts';
 import { countQuarantined } from '../store/standing.ts';
-import { parkedPages, runProgress, stillParked } from '../store/watch.ts';
-import type { Check, WatchdogContext } from './watchdog-check.ts';
+import type { Store } from '../store/store.ts';
+import { parkedPages, type RunProgress, runProgress, stillParked } from '../store/watch.ts';
+import { asRaised, type Check, type WatchdogContext } from './watchdog-check.ts';
 
 const MOST_TOLD = 100;
+/** A look goes through all pages of a run. */
+const LOOKED_AT_PER_ROUND = 5;
 
 export function checkAside({ store }: WatchdogContext): Check {
+  let lastTold = '';
+  let lastOpen = '';
   return {
     name: 'put aside',
     kinds: [PAGE_PARKED, RECIPIENT_QUARANTINED],
@@ -23,30 +30,58 @@ export function checkAside({ store }: WatchdogContext): Check {
         stillParked(store, [...pageIds.keys()]),
       ]);
       const untold = parked.filter(({ _id }) => !pageIds.has(_id));
-      const aside = raised.filter(({ kind }) => kind === RECIPIENT_QUARANTINED);
-      const theirRuns = await runProgress(store, aside.map(runIdOf));
       const left: AlertDoc[] = still.flatMap((pageId) => pageIds.get(pageId) ?? []);
-      for (const alert of aside) {
-        const { pages = 0 } = theirRuns.find(({ _id }) => _id === runIdOf(alert)) ?? {};
-        if ((await countQuarantined(store, { runId: runIdOf(alert), pages })) > 0) left.push(alert);
+
+      const aside = new Map(
+        raised.filter(({ kind }) => kind === RECIPIENT_QUARANTINED).map((alert) => [runIdOf(alert), alert]),
+      );
+      const again = inTurn([...aside.keys()], lastTold);
+      lastTold = again.at(-1) ?? '';
+      const looked = new Set<string>();
+      for (const run of await runProgress(store, again)) {
+        if ((await quarantinedOf(store, run)).length > 0) looked.add(run._id);
       }
-      return [
-        ...left.map(({ _id: key, kind, level, message, campaignId, detail }) => {
-          return {
-            ...{ key, kind, level, message },
-            ...(campaignId === undefined ? {} : { campaignId }),
-            ...(detail === undefined ? {} : { detail }),
-          };
-        }),
-        ...untold.flatMap(({ runId, n }) => {
-          const run = byId.get(runId);
-          return run === undefined
-            ? []
-            : [parkedNews({ runId, name: run.name, campaignId: run.campaignId.toHexString() }, n)];
-        }),
-      ];
+      for (const [runId, alert] of aside) if (looked.has(runId) || !again.includes(runId)) left.push(alert);
+      const mayHave = runs.filter(({ _id, checkpoint: known }) => {
+        return !aside.has(_id) && (known?.errors ?? 0) > (known?.failed ?? 0);
+      });
+      const next = inTurn(
+        mayHave.map(({ _id }) => _id),
+        lastOpen,
+      );
+      lastOpen = next.at(-1) ?? '';
+      const news: AlertNews[] = left.map(asRaised);
+      for (const runId of next) {
+        const run = byId.get(runId);
+        if (run !== undefined) news.push(...(await quarantinedOf(store, run)));
+      }
+      for (const { runId, n } of untold) {
+        const run = byId.get(runId);
+        if (run !== undefined) news.push(parkedNews(aboutRun(run), n));
+      }
+      return news;
     },
   };
+}
+
+/** Workers died on recipients of this run. */
+export async function quarantinedOf(store: Store, run: RunProgress): Promise<AlertNews[]> {
+  const { _id: runId, pages = 0 } = run;
+  return (await countQuarantined(store, { runId, pages })) === 0 ? [] : [quarantinedNews(aboutRun(run))];
+}
+
+function aboutRun({ _id: runId, name, campaignId }: RunProgress) {
+  return { runId, name, campaignId: campaignId.toHexString() };
+}
+
+/** The next few in the order of their keys, and round again. */
+function inTurn(keys: readonly string[], after: string): string[] {
+  const sorted = [...keys].sort();
+  const from = Math.max(
+    0,
+    sorted.findIndex((key) => key > after),
+  );
+  return [...sorted.slice(from), ...sorted.slice(0, from)].slice(0, LOOKED_AT_PER_ROUND);
 }
 
 function runIdOf({ detail }: AlertDoc): string {

@@ -8,6 +8,7 @@ import {
   drifted,
   type FailureSample,
   failureRates,
+  failureShare,
   manyFailed,
   type RunCounts,
   withinWindow,
@@ -16,7 +17,7 @@ import { DELIVERY_STATES, LedgerPage } from '../core/ledger-page.ts';
 import type { AlertDoc } from '../store/documents.ts';
 import { sumPages } from '../store/ledger-sums.ts';
 import { finishedRuns, type PageBooks, pageBooks, type RunProgress, runProgress } from '../store/watch.ts';
-import type { Check, WatchdogContext } from './watchdog-check.ts';
+import { asRaised, type Check, type WatchdogContext } from './watchdog-check.ts';
 
 /** How long the failures of a finished run are an alert, where nobody acknowledges it, ms. */
 const FINISHED_TOLD_MS = 3_600_000;
@@ -57,7 +58,22 @@ export function checkFailures({ store, limits, serverNow }: WatchdogContext): Ch
       const acknowledged = new Set(runIdsOf(told.filter((alert) => alert.acknowledged !== undefined)));
       const counted = [...runs, ...ended.filter((run) => isNews(run, acknowledged, now))].map(countsOf);
       const rates = runs.map((run) => ({ ...countsOf(run), samples: samples.get(run._id) ?? [] }));
-      return [...manyFailed(counted, limits.failedAbove), ...failureRates(rates, limits)];
+      // Of what happened before this process began to watch it knows nothing.
+      const unknown = new Set(
+        rates.flatMap(({ runId, samples }) => {
+          const watchedMs = askedAt - (samples[0]?.atMs ?? askedAt);
+          const tooLittle = failureShare(samples, limits.failureMinimum) === undefined;
+          return tooLittle && watchedMs < limits.failureWindowMs ? [runId] : [];
+        }),
+      );
+      const before = raised.filter(
+        ({ kind, detail }) => kind === 'failure_rate' && unknown.has(String(detail?.runId)),
+      );
+      return [
+        ...manyFailed(counted, limits.failedAbove),
+        ...failureRates(rates, limits),
+        ...before.map(asRaised),
+      ];
     },
     forget: () => samples.clear(),
   };

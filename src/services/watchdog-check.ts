@@ -1,4 +1,7 @@
-/** What every check of the watchdog is given, and what it answers. */
+/**
+ * What every check of the watchdog is given, and what it answers. Invariant: whoever has just become the watchdog, or could
+ * not read for a round, has watched nothing long enough to call a trouble over: what is raised then stands as it was.
+ */
 import type { Clock } from '../clock.ts';
 import type { AlertNews } from '../core/alert-policy.ts';
 import type { Standing } from '../core/standing.ts';
@@ -39,16 +42,49 @@ export interface Round {
   readonly workers: readonly SeenWorker[];
   /** Ids of those that are alive. */
   readonly live: ReadonlySet<string>;
-  /** Ids of those that are marked offline; the check of workers adds to it. */
+  /** Ids of those that are gone: marked offline, to which the check of workers adds, or ended by an error. */
   readonly offline: Set<string>;
   /** The runs that campaigns in progress are at. */
   readonly runs: readonly RunProgress[];
-  /** The campaigns in progress. */
+  /** The campaigns in progress, and, where no worker is alive, those that a breaker holds. */
   readonly processing: number;
   /** The first campaigns that should have begun `stuckAfterMs` ago. */
   readonly overdue: readonly string[];
   /** Alerts of the watchdog that are raised. */
   readonly raised: readonly AlertDoc[];
+}
+
+/** It stands as it was raised: nothing that was seen since says that it is over. */
+export function asRaised({ _id: key, kind, level, message, campaignId, detail }: AlertDoc): AlertNews {
+  return {
+    ...{ key, kind, level, message },
+    ...(campaignId === undefined ? {} : { campaignId }),
+    ...(detail === undefined ? {} : { detail }),
+  };
+}
+
+/** Which of the things that are watched have changed since this watchdog saw them first. */
+export class Motion {
+  #seen = new Map<string, { readonly sign: string; readonly moved: boolean }>();
+
+  /** Takes one complete look: what changes of each. */
+  look(signs: readonly { readonly key: string; readonly sign: string }[]): void {
+    const seen = new Map<string, { sign: string; moved: boolean }>();
+    for (const { key, sign } of signs) {
+      const before = this.#seen.get(key);
+      seen.set(key, { sign, moved: before !== undefined && (before.moved || before.sign !== sign) });
+    }
+    this.#seen = seen;
+  }
+
+  /** It is still there, and has not been seen to move. */
+  isStill(key: string): boolean {
+    return this.#seen.get(key)?.moved === false;
+  }
+
+  forget(): void {
+    this.#seen.clear();
+  }
 }
 
 export interface Check {

@@ -6,13 +6,15 @@
  */
 import type { AlertNews } from '../core/alert-policy.ts';
 import { orphanedPages } from '../core/anomaly.ts';
+import { freezePatienceMs } from '../core/freezing.ts';
 import { Watch } from '../core/liveness.ts';
 import type { ReasonCode } from '../core/standing.ts';
 import { declareDead } from '../store/audiences.ts';
+import type { AudienceDoc } from '../store/documents.ts';
 import { decodePage, readPage } from '../store/ledger-pages.ts';
 import { type ClaimProgress, claimProgress, freezes, signOf } from '../store/watch.ts';
 import { takeOver } from './claim-watch.ts';
-import type { Check, WatchdogContext } from './watchdog-check.ts';
+import { asRaised, type Check, Motion, type WatchdogContext } from './watchdog-check.ts';
 
 const MOST_ALARMS = 500;
 /** Pages and sources that are taken in one round. */
@@ -76,24 +78,30 @@ export function checkAlarms({ alarms, clock, limits, logger }: WatchdogContext):
   };
 }
 
-/** Sources that are read without a row coming. The attempt has failed; it is tried again. */
+/** Sources that are read without a row coming. The attempt has failed; the next one may be silent for longer. */
 export function checkFreezes({ store, clock, limits, logger }: WatchdogContext): Check {
   const watch = new Watch();
   return {
     name: 'freezes',
     kinds: ['freeze_stuck'],
-    look: async ({ offline }) => {
+    look: async ({ offline, runs }) => {
       const askedAt = clock.monotonic();
       const reading = await freezes(store);
+      const bases = new Map(runs.map(({ _id, freezeBase }) => [_id, freezeBase]));
+      const patienceMs = ({ owner }: AudienceDoc): number => {
+        if (owner.kind !== 'run') return limits.stuckAfterMs;
+        return freezePatienceMs(owner.attempt - (bases.get(owner.runId) ?? 0), limits.stuckAfterMs);
+      };
       const still = new Set(
         watch
           .look(
             // What an older version reads does not tell how far it is.
-            reading.flatMap(({ _id, lease, rowsRead }) =>
-              rowsRead === undefined
-                ? []
-                : [{ key: _id, token: `${lease.token}:${rowsRead}`, seq: 0, ttlMs: limits.stuckAfterMs }],
-            ),
+            reading.flatMap((audience) => {
+              const { _id, lease, rowsRead } = audience;
+              if (rowsRead === undefined) return [];
+              const token = `${lease.token}:${rowsRead}`;
+              return [{ key: _id, token, seq: 0, ttlMs: patienceMs(audience) }];
+            }),
             askedAt,
             clock.monotonic(),
           )
@@ -106,7 +114,7 @@ export function checkFreezes({ store, clock, limits, logger }: WatchdogContext):
         if (offline.has(lease.workerId))
           await declareDead(store, audience, 'the worker that read the source died');
         if (!still.has(_id)) continue;
-        const error = `no row came for ${limits.stuckAfterMs} ms after the first ${rowsRead}`;
+        const error = `no row came for ${patienceMs(audience)} ms after the first ${rowsRead}`;
         const declared = await declareDead(store, audience, error);
         if (declared)
           logger.warn({ audience: _id, rowsRead }, 'a source gives no more rows: it is read anew');
@@ -134,10 +142,11 @@ export function checkFreezes({ store, clock, limits, logger }: WatchdogContext):
 export function checkPages(context: WatchdogContext): Check {
   const { store, clock, limits } = context;
   const watch = new Watch();
+  const motion = new Motion();
   return {
     name: 'pages',
     kinds: ['page_stuck', 'pages_orphaned'],
-    look: async ({ live, offline }) => {
+    look: async ({ live, offline, raised }) => {
       const askedAt = clock.monotonic();
       const claims = await claimProgress(store);
       const ownTokens = new Set(context.takingOver?.sharing.ownTokens);
@@ -154,6 +163,8 @@ export function checkPages(context: WatchdogContext): Check {
           )
           .map(({ key }) => key),
       );
+      motion.look(claims.map(({ pageId, claim, sign }) => ({ key: pageId, sign: claim.token + sign })));
+      const judged = new Set<string>();
       const news: AlertNews[] = [];
       const orphaned: { pageId: string; workerId: string }[] = [];
       let left = MOST_TAKEN;
@@ -166,18 +177,31 @@ export function checkPages(context: WatchdogContext): Check {
         const may = left >= 0 && !ownTokens.has(claim.token);
         if (!live.has(workerId)) {
           // Those of workers that are gone are taken over by their silence; after a longer one than that here.
-          const taken = may && offline.has(workerId) && (await take(context, seen));
+          const taken = may && offline.has(workerId) && (await take(context, seen, false));
           if (!taken && isStill) orphaned.push({ pageId, workerId });
+          if (taken || isStill) judged.add(pageId);
         } else if (may || ownTokens.has(claim.token)) {
+          judged.add(pageId);
           const stuck = await stuckPage(context, seen);
           if (stuck === undefined) continue;
-          const taken = may && (await take(context, seen));
+          const taken = may && (await take(context, seen, true));
           news.push({ ...stuck, message: `${stuck.message}${taken ? '; another worker goes on' : ''}` });
         }
       }
-      return [...news, ...orphanedPages(orphaned)];
+      const open = claims.filter(({ pageId }) => motion.isStill(pageId) && !judged.has(pageId));
+      const stuck = new Map(open.map(({ pageId, claim }) => [`page:stuck:${pageId}`, claim.workerId]));
+      const mayBeOrphaned = orphaned.length === 0 && open.some(({ claim }) => !live.has(claim.workerId));
+      const before = raised.filter(({ _id, kind, detail }) =>
+        kind === 'page_stuck'
+          ? stuck.get(_id) === detail?.workerId
+          : kind === 'pages_orphaned' && mayBeOrphaned,
+      );
+      return [...news, ...orphanedPages(orphaned), ...before.map(asRaised)];
     },
-    forget: () => watch.forget(),
+    forget: () => {
+      watch.forget();
+      motion.forget();
+    },
   };
 }
 
@@ -205,7 +229,11 @@ async function stuckPage(context: WatchdogContext, seen: ClaimProgress): Promise
 }
 
 /** False also in a process that sends nothing. */
-async function take({ takingOver, store }: WatchdogContext, seen: ClaimProgress): Promise<boolean> {
+async function take(
+  { takingOver, store }: WatchdogContext,
+  seen: ClaimProgress,
+  lives: boolean,
+): Promise<boolean> {
   if (takingOver === undefined) return false;
   let taken = false;
   await takingOver.sharing.whileTaking(async () => {
@@ -213,7 +241,10 @@ async function take({ takingOver, store }: WatchdogContext, seen: ClaimProgress)
       const document = await readPage(store, seen.pageId);
       if (document?.claim?.token !== seen.claim.token || signOf(document) !== seen.sign) return;
       // Its holder learns of it with its next flush, or at the end of its trust: until then what it has intents for may leave.
-      taken = await takeOver(takingOver, seen, document.claim, document.claim.ttlMs);
+      taken = await takeOver(takingOver, seen, document.claim, {
+        stillTrustedMs: document.claim.ttlMs,
+        lives,
+      });
     }
   });
   return taken;

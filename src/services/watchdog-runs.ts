@@ -8,7 +8,7 @@ import { Watch } from '../core/liveness.ts';
 import type { ReasonCode, Standing } from '../core/standing.ts';
 import { alarmOf } from '../queue/alarm.ts';
 import { parseId, readCampaign } from '../store/campaigns.ts';
-import type { Check, Round, WatchdogContext } from './watchdog-check.ts';
+import { asRaised, type Check, Motion, type Round, type WatchdogContext } from './watchdog-check.ts';
 
 /** Asking why takes a few round trips. */
 const ASKED_PER_ROUND = 5;
@@ -49,6 +49,8 @@ interface Mover {
 
 interface Verdict {
   readonly code: ReasonCode;
+  /** It should move. */
+  readonly stands: boolean;
   /** Told once the same was found twice: what changes hands just now stands still for a moment. */
   readonly news?: AlertNews | undefined;
 }
@@ -87,6 +89,7 @@ function checkMovers(
 ): Check {
   const { limits, why } = context;
   const watch = new Watch();
+  const motion = new Motion();
   /** What was found of those without progress, the one that was asked about longest ago first. */
   const found = new Map<string, Verdict>();
   return {
@@ -98,10 +101,9 @@ function checkMovers(
         return { key, token: sign, seq: 0, ttlMs: limits.stuckAfterMs };
       });
       const still = watch.look(sightings, round.askedAt, round.answeredAt).map(({ key }) => key);
+      motion.look([...movers.values()]);
       for (const key of found.keys()) if (!still.includes(key)) found.delete(key);
-      const doubtful = [...found].flatMap(([key, { code, news }]) =>
-        STANDS.has(code) && !news ? [key] : [],
-      );
+      const doubtful = [...found.keys()].filter((key) => isDoubtful(found.get(key)));
       const fresh = still.filter((key) => !found.has(key));
       const inTurn = new Set([...doubtful, ...fresh, ...found.keys()]);
       for (const key of [...inTurn].slice(0, ASKED_PER_ROUND)) {
@@ -113,7 +115,7 @@ function checkMovers(
         const before = found.get(key);
         found.delete(key);
         if (!stands(standing)) {
-          found.set(key, { code });
+          found.set(key, { code, stands: false });
           continue;
         }
         await push(context, campaignId);
@@ -125,15 +127,23 @@ function checkMovers(
           campaignId,
           detail: { ...detail, code },
         };
-        found.set(key, { code, news: before?.code === code ? news : undefined });
+        found.set(key, { code, stands: true, news: before?.code === code ? news : undefined });
       }
-      return [...found.values()].flatMap(({ news }) => news ?? []);
+      const isOpen = (key: string): boolean =>
+        found.has(key) ? isDoubtful(found.get(key)) : motion.isStill(key);
+      const before = round.raised.filter((alert) => alert.kind === kind && isOpen(alert._id));
+      return [...[...found.values()].flatMap(({ news }) => news ?? []), ...before.map(asRaised)];
     },
     forget: () => {
       watch.forget();
+      motion.forget();
       found.clear();
     },
   };
+}
+
+function isDoubtful(verdict: Verdict | undefined): boolean {
+  return verdict?.stands === true && verdict.news === undefined;
 }
 
 /** What any worker may do at any time: ring the alarm, and look for work. */

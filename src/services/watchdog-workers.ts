@@ -4,8 +4,8 @@
  * the server's clock; one that gives a sign of life again is running again by that.
  */
 import { noWorker, offlineWorkers, SLOW_ROUNDS, skewedClocks, slowMongo } from '../core/anomaly.ts';
-import { markOffline } from '../store/watch.ts';
-import type { Check, WatchdogContext } from './watchdog-check.ts';
+import { isGone, markOffline } from '../store/watch.ts';
+import { asRaised, type Check, type WatchdogContext } from './watchdog-check.ts';
 
 export function checkWorkers(context: WatchdogContext): Check {
   const { store, events, limits, workerOfflineAfterMs } = context;
@@ -14,9 +14,9 @@ export function checkWorkers(context: WatchdogContext): Check {
   return {
     name: 'workers',
     kinds: ['worker_offline', 'no_worker', 'clock_skew'],
-    look: async ({ workers, live, offline, processing, overdue }) => {
+    look: async ({ workers, live, offline, processing, overdue, raised }) => {
       for (const worker of workers) {
-        if (worker.state === 'offline' || worker.silentMs < workerOfflineAfterMs) continue;
+        if (isGone(worker) || worker.silentMs < workerOfflineAfterMs) continue;
         if (!(await markOffline(store, worker, workerOfflineAfterMs))) continue;
         offline.add(worker._id);
         const { _id: workerId, host, pid, heartbeatAt: lastSeenAt } = worker;
@@ -25,11 +25,14 @@ export function checkWorkers(context: WatchdogContext): Check {
       const facts = workers.map((worker) => ({
         ...worker,
         id: worker._id,
-        lastSeenAt: worker.heartbeatAt,
-        state: offline.has(worker._id) ? 'offline' : worker.state,
+        lastSeenAt:
+          worker.state === 'crashed' ? (worker.crash?.at ?? worker.heartbeatAt) : worker.heartbeatAt,
+        state: worker.state !== 'crashed' && offline.has(worker._id) ? 'offline' : worker.state,
+        error: worker.crash?.error,
       }));
       const missing = noWorker(processing, overdue.length, live.size);
-      const news = missingBefore ? missing : [];
+      const isKnown = missingBefore || raised.some(({ kind }) => kind === 'no_worker');
+      const news = isKnown ? missing : [];
       missingBefore = missing.length > 0;
       return [...news, ...offlineWorkers(facts), ...skewedClocks(facts, limits.clockSkewMs)];
     },
@@ -44,9 +47,14 @@ export function checkMongo({ limits }: WatchdogContext): Check {
   return {
     name: 'mongo',
     kinds: ['mongo_slow'],
-    look: async ({ roundTripMs }) => {
+    look: async ({ roundTripMs, raised }) => {
       roundTrips = [...roundTrips, roundTripMs].slice(-SLOW_ROUNDS);
-      return slowMongo(roundTrips, limits.slowMongoMs);
+      const tooFew = roundTrips.length < SLOW_ROUNDS && roundTrips.every((ms) => ms > limits.slowMongoMs);
+      const before = tooFew ? raised.filter(({ kind }) => kind === 'mongo_slow').map(asRaised) : [];
+      return [...before, ...slowMongo(roundTrips, limits.slowMongoMs)];
+    },
+    forget: () => {
+      roundTrips = [];
     },
   };
 }

@@ -7,12 +7,14 @@
 import type { AlertNews } from '../core/alert-policy.ts';
 import { manyFailed } from '../core/anomaly.ts';
 import { hasEnded } from '../process-info.ts';
+import { heldByBreakers } from '../store/campaign-transitions.ts';
 import { releaseLease, takeLease } from '../store/leases.ts';
-import { openRunRows, overdueCampaigns, runProgress, seenWorkers } from '../store/watch.ts';
+import { isGone, openRunRows, overdueCampaigns, runProgress, seenWorkers } from '../store/watch.ts';
 import type { Alerter } from './alerter.ts';
 import { createDuty, type Duty } from './duty.ts';
-import { checkAside } from './watchdog-aside.ts';
+import { checkAside, quarantinedOf } from './watchdog-aside.ts';
 import { checkBooks, checkFailures } from './watchdog-books.ts';
+import { checkBreakers } from './watchdog-breakers.ts';
 import type { Check, Round, WatchdogContext } from './watchdog-check.ts';
 import { checkAlarms, checkFreezes, checkPages } from './watchdog-holds.ts';
 import { checkOverdue, checkRuns } from './watchdog-runs.ts';
@@ -29,6 +31,8 @@ const LEASE_ROUNDS = 2;
 const LEASE_LEAST_MS = 5_000;
 const MOST_OVERDUE = 5;
 
+const sum = (numbers: readonly number[]): number => numbers.reduce((total, each) => total + each, 0);
+
 export function createWatchdog(options: WatchdogDutyOptions): Duty {
   const { store, clock, alerter, events, logger, limits, workerId } = options;
   // The first one marks workers, on which the others act.
@@ -42,6 +46,7 @@ export function createWatchdog(options: WatchdogDutyOptions): Duty {
     checkFailures(options),
     checkBooks(options),
     checkAside(options),
+    checkBreakers(options),
     checkMongo(options),
   ];
   const kinds = checks.flatMap((check) => check.kinds);
@@ -91,9 +96,7 @@ export function createWatchdog(options: WatchdogDutyOptions): Duty {
     const workers = await seenWorkers(store);
     const roundTripMs = clock.monotonic() - askedAt;
     const alive = workers.filter((worker) => {
-      return (
-        worker.state !== 'offline' && worker.silentMs < options.workerOfflineAfterMs && !hasEnded(worker)
-      );
+      return !isGone(worker) && worker.silentMs < options.workerOfflineAfterMs && !hasEnded(worker);
     });
     if (options.takingOver === undefined && alive.length > 0) {
       await letGo();
@@ -107,8 +110,10 @@ export function createWatchdog(options: WatchdogDutyOptions): Duty {
       Math.max(LEASE_LEAST_MS, LEASE_ROUNDS * limits.everyMs),
     );
     if (!holds) return undefined;
-    const [open, overdue, raised] = await Promise.all([
+    const [open, held, overdue, raised] = await Promise.all([
       openRunRows(store),
+      // Only a worker can find out whether their messenger works again.
+      alive.length > 0 ? new Map<string, number>() : heldByBreakers(store),
       overdueCampaigns(store, limits.stuckAfterMs, MOST_OVERDUE),
       alerter.raised(kinds),
     ]);
@@ -122,9 +127,9 @@ export function createWatchdog(options: WatchdogDutyOptions): Duty {
       roundTripMs,
       workers,
       live: new Set(alive.map(({ _id }) => _id)),
-      offline: new Set(workers.filter(({ state }) => state === 'offline').map(({ _id }) => _id)),
+      offline: new Set(workers.filter(isGone).map(({ _id }) => _id)),
       runs,
-      processing: open.length,
+      processing: open.length + sum([...held.values()]),
       overdue: overdue.map((id) => id.toHexString()),
       raised,
     };
@@ -134,7 +139,6 @@ export function createWatchdog(options: WatchdogDutyOptions): Duty {
     const now = clock.monotonic();
     if (now - statusAt < limits.statusEveryMs) return;
     statusAt = now;
-    const sum = (numbers: number[]): number => numbers.reduce((total, each) => total + each, 0);
     const inFlight = workers.filter(({ _id }) => live.has(_id)).map((worker) => worker.inFlight);
     const processing = sum(inFlight);
     const left = sum(runs.map(({ total = 0, checkpoint }) => total - (checkpoint?.done ?? 0)));
@@ -157,9 +161,13 @@ export function createWatchdog(options: WatchdogDutyOptions): Duty {
     start: () => {
       // A run may begin and end between two rounds.
       ignore ??= events.on('run:completed', async ({ campaign, run: { id: runId }, report }) => {
-        const { total, sent, failed } = report;
+        const { total, sent, failed, unknown } = report;
         const counts = { runId, campaignId: campaign.id, name: campaign.name, total, sent, failed };
         for (const each of manyFailed([counts], limits.failedAbove)) await alerter.raise(each);
+        if (unknown === 0) return;
+        const [run] = await runProgress(store, [runId]).catch(() => []);
+        const aside = run === undefined ? [] : await quarantinedOf(store, run).catch(() => []);
+        for (const each of aside) await alerter.raise(each);
       });
       duty.start();
     },

@@ -17,16 +17,21 @@ export type SeenWorker = WorkerDoc & {
   readonly silentMs: number;
 };
 
-/** Workers that have not said that they ended, those heard of last first. */
+/** Those that were not stopped, those heard of last first. */
 export async function seenWorkers(store: Store): Promise<SeenWorker[]> {
   return store.workers
     .aggregate<SeenWorker>([
       { $sort: { heartbeatAt: -1 } },
-      { $match: { state: { $in: ['running', 'stopping', 'offline'] } } },
+      { $match: { state: { $ne: 'stopped' } } },
       { $limit: MOST_WORKERS },
       { $addFields: { silentMs: { $subtract: ['$$NOW', '$heartbeatAt'] } } },
     ])
     .toArray();
+}
+
+/** It is known that it does nothing any more. */
+export function isGone({ state }: Pick<WorkerDoc, 'state'>): boolean {
+  return state === 'offline' || state === 'crashed';
 }
 
 /**
@@ -135,6 +140,7 @@ export type RunProgress = Pick<
   | 'name'
   | 'status'
   | 'orderNo'
+  | 'freezeBase'
   | 'total'
   | 'pages'
   | 'openedAt'
@@ -148,6 +154,7 @@ const PROGRESS = {
   name: 1,
   status: 1,
   orderNo: 1,
+  freezeBase: 1,
   total: 1,
   pages: 1,
   openedAt: 1,

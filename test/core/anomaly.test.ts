@@ -17,6 +17,7 @@ import {
   type WorkerFacts,
   withinWindow,
 } from '../../src/core/anomaly.ts';
+import { freezePatienceMs } from '../../src/core/freezing.ts';
 
 const keys = (news: readonly AlertNews[]): string[] => news.map(({ key }) => key);
 
@@ -52,6 +53,16 @@ test.each([
   expect(keys(noWorker(processing, overdue, live))).toEqual(expected);
 });
 
+test.each([
+  [0, 1],
+  [1, 1],
+  [2, 2],
+  [5, 16],
+  [9, 16],
+])('attempt %i of reading a source may be silent for %i times as long', (attempt, times) => {
+  expect(freezePatienceMs(attempt, 1_000)).toBe(times * 1_000);
+});
+
 const DAY_MS = 24 * 3_600_000;
 const OFFLINE = worker({ state: 'offline', silentMs: 150_000 });
 
@@ -59,6 +70,7 @@ test.each<[string, WorkerFacts[], string[]]>([
   ['running', [worker()], []],
   ['stopping', [worker({ state: 'stopping' })], []],
   ['offline', [OFFLINE], ['worker:offline:w']],
+  ['ended by an error', [worker({ state: 'crashed', silentMs: 5_000, error: 'x' })], ['worker:offline:w']],
   ['offline for a day', [{ ...OFFLINE, silentMs: DAY_MS + 1 }], []],
   [
     'offline, and one runs that was started on its machine since',

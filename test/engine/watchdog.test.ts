@@ -360,9 +360,13 @@ test('what a living holder may still hand over is sent again only when it no lon
   const taken = worker.signals('page:taken-over');
   await taken.next();
   const { claimMarginMs } = SHORT;
-  expect((await pagesOf(db).findOne({}))?.unsettled).toEqual([
+  const page = await pagesOf(db).findOne({});
+  expect(page?.unsettled).toEqual([
     { token: 'played-hung', recipients: [0], waitMs: 1_000 + 500 + claimMarginMs },
   ]);
+  // It lives: there was no death that the page, or who was in flight, may be to blame for.
+  expect(page?.deaths).toBe(0);
+  expect(page?.details?.[0]?.deaths).toBeUndefined();
   await worker.until(id, 'completed');
   expect(worker.provider.calls.all.at(-1)).toMatchObject({ recipient: { id: 'p0' }, attempt: 2 });
   expect(worker.provider.left).toHaveLength(10);
@@ -389,7 +393,17 @@ test('a source that gives no more rows is read anew; one that is only slow is le
   const slow = await rig.create({ audience: { source: 'slow' } });
   const hangs = await rig.create({ audience: { source: 'hangs' } });
   const key = `freeze:stuck:${hangs.id}:once`;
+  // The second attempt of another, which gives no first row either, has twice as long.
+  const freezings = db.collection<AudienceDoc>('audiences');
+  await freezings.insertOne({
+    ...{ _id: 'x:once:2', owner: { kind: 'run', runId: 'x:once', attempt: 2 }, state: 'freezing', pages: 0 },
+    lease: { token: 't', seq: 1, workerId: rig.scheduler.workerId, ttlMs: 600_000 },
+    ...{ total: 0, duplicates: 0, rejected: { count: 0, first: [] }, rowsRead: 0, schemaVersion: 1 },
+    touchedAt: new Date(),
+  });
   await heard.until(`+${key}`);
+  expect((await freezings.findOne({ _id: 'x:once:2' }))?.state).toBe('freezing');
+  await freezings.deleteOne({ _id: 'x:once:2' });
   await heard.until(`-${key}`);
   const first = await db.collection<AudienceDoc>('audiences').findOne({ _id: `${hangs.id}:once:1` });
   expect(first).toMatchObject({ state: 'failed', rowsRead: 3 });

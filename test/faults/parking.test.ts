@@ -113,7 +113,9 @@ it('one that kills its worker each time is put aside alone after three deaths, a
   const told = (await api.campaigns.journal(id)).filter(({ kind }) => kind === 'recipient-quarantined');
   expect(told).toMatchObject([{ detail: { recipientId: 'r3' } }]);
   expect(await api.why(id)).toMatchObject({ code: 'quarantined', recipients: 1 });
-  expect(await alertsOf(id)).toMatchObject([{ _id: `quarantined:${id}`, level: 'warning', state: 'raised' }]);
+  expect(await alertsOf(id)).toMatchObject([
+    { _id: `quarantined:${id}:once`, level: 'warning', state: 'raised' },
+  ]);
 
   writeFileSync(healFile(logFile, id), '');
   await api.campaigns.releaseParked(id);
