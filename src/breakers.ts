@@ -12,6 +12,7 @@ import {
   type BreakerCampaignsOptions,
   pauseCampaigns,
   resumeCampaigns,
+  whyPaused,
 } from './services/breaker-campaigns.ts';
 import { allBreakers, type ReadBreaker, readBreakers, repairBreaker, turnBreaker } from './store/breakers.ts';
 import { heldByBreakers } from './store/campaign-transitions.ts';
@@ -94,7 +95,7 @@ export class Breakers {
     if (breaker.state === 'open') {
       const { detail, openings } = breaker;
       events.emit('breaker:opened', { messenger, detail, openings, nextProbeAt: null, by: whoOf(by) });
-      await pauseCampaigns(this.#options, messenger, detail);
+      await this.#soon(messenger, pauseCampaigns(this.#options, messenger, whyPaused(breaker)));
     }
     return this.#statusOf(messenger, breaker);
   }
@@ -111,8 +112,17 @@ export class Breakers {
 
   async #closed(messenger: string, by: By, breaker: Breaker): Promise<BreakerStatus> {
     this.#options.events.emit('breaker:closed', { messenger, by: whoOf(by) });
-    await resumeCampaigns(this.#options, messenger);
+    await this.#soon(messenger, resumeCampaigns(this.#options, messenger));
     return this.#statusOf(messenger, breaker);
+  }
+
+  /** The order is durable: should its campaigns not follow it here, workers make them at their next look. */
+  async #soon(messenger: string, follow: Promise<void>): Promise<void> {
+    try {
+      await follow;
+    } catch (error) {
+      this.#options.logger.warn({ error, messenger }, 'campaigns follow their breaker a little later');
+    }
   }
 
   async #statusOf(messenger: string, breaker: Breaker): Promise<BreakerStatus> {

@@ -39,6 +39,7 @@ import { createServiceHealth } from './service-health.ts';
 import { type Alerter, createAlerter } from './services/alerter.ts';
 import type { BreakerCampaignsOptions } from './services/breaker-campaigns.ts';
 import { createBreakers, workersHaving } from './services/breakers.ts';
+import { createBreakersOff } from './services/breakers-off.ts';
 import { createClaimWatch } from './services/claim-watch.ts';
 import { createDuty, type Duty } from './services/duty.ts';
 import { createHeartbeat, type Heartbeat } from './services/heartbeat.ts';
@@ -152,8 +153,7 @@ class Scheduler implements CampaignScheduler {
   readonly #sharing: RunSharing;
   readonly #heartbeat: Heartbeat;
   readonly #recovery: Recovery;
-  /** Undefined: messengers have no breakers. */
-  readonly #breakers: Duty | undefined;
+  readonly #breakers: Duty;
   readonly #duties: readonly Duty[];
   readonly #whyOptions: WhyOptions;
   readonly #serviceHealth: () => Promise<ServiceHealth>;
@@ -260,7 +260,7 @@ class Scheduler implements CampaignScheduler {
       ...byBreaker,
       options,
       serverNow,
-      onChange: () => void (options.worker && this.#breakers?.runOnce()),
+      onChange: () => void (options.worker && this.#breakers.runOnce()),
       assertRunning: () => this.#assertRunning(),
     });
     this.campaigns = new Campaigns({ ...creation, alarms, journal, events, logger, nudge });
@@ -285,6 +285,7 @@ class Scheduler implements CampaignScheduler {
         name,
         idempotent: messenger.idempotent !== undefined && messenger.idempotent !== false,
         reconciles: messenger.reconcile !== undefined,
+        breaker: options.breaker !== false,
         ...(messenger.rate === undefined ? {} : { rate: messenger.rate }),
       })),
       sources: Object.keys(options.audiences),
@@ -292,22 +293,26 @@ class Scheduler implements CampaignScheduler {
       onSilent: (forMs) => events.emit('worker:suspended', { workerId, forMs }),
       onHeard: () => events.emit('worker:resumed', { workerId }),
     });
-    if (options.breaker !== false) {
-      this.#breakers = createBreakers({
-        ...byBreaker,
-        settings: options.breaker,
-        clock,
-        serverNow,
-        random,
-        alerter: this.#alerter,
-        workerId,
-        sendTimeoutMs: options.sendTimeoutMs,
-        pollMs: options.pollMs,
-        lines: this.#sharing.lines,
-        survey: () => this.#sharing.survey(),
-        workersHaving: (messenger) => workersHaving(store, messenger, 3 * options.heartbeatMs),
-      });
-    }
+    const lookingAfter = {
+      ...byBreaker,
+      clock,
+      alerter: this.#alerter,
+      pollMs: options.pollMs,
+      survey: () => this.#sharing.survey(),
+      workersHaving: (messenger: string) => workersHaving(store, messenger, 3 * options.heartbeatMs),
+    };
+    this.#breakers =
+      options.breaker === false
+        ? createBreakersOff({ ...lookingAfter, messengers: Object.keys(options.messengers) })
+        : createBreakers({
+            ...lookingAfter,
+            settings: options.breaker,
+            serverNow,
+            random,
+            workerId,
+            sendTimeoutMs: options.sendTimeoutMs,
+            lines: this.#sharing.lines,
+          });
     this.#recovery = createRecovery({
       ...shared,
       alarms,
@@ -358,7 +363,7 @@ class Scheduler implements CampaignScheduler {
     });
     this.#duties = [
       this.#heartbeat,
-      ...(this.#breakers === undefined ? [] : [this.#breakers]),
+      this.#breakers,
       createRunHeartbeat({
         ...shared,
         clock,

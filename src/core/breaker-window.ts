@@ -1,7 +1,7 @@
 /**
  * What one worker has seen of a messenger lately: a sliding window of successes and failures, and the failures in a row.
- * Pure; the caller brings the time, by its monotonic clock. Invariant: counting a success costs no memory, however many
- * there are.
+ * Pure; the caller brings the time, by its monotonic clock. Invariants: counting a success costs no memory, however many
+ * there are; a row ends with a success and with nothing else, however far apart its failures are.
  */
 import type { Evidence } from './breaker.ts';
 
@@ -49,9 +49,11 @@ export class OutcomeWindow {
     if (this.#row.length > LONGEST_ROW) this.#row.shift();
   }
 
-  /** Somebody else succeeded: failures before that are no row any more. */
-  othersSucceeded(at: number): void {
-    if ((this.#row[0]?.at ?? at) < at) this.#row = this.#row.filter((failure) => failure.at >= at);
+  /** Somebody else succeeded: failures before that are no row any more. True: there were some. */
+  othersSucceeded(at: number): boolean {
+    if ((this.#row[0]?.at ?? at) >= at) return false;
+    this.#row = this.#row.filter((failure) => failure.at >= at);
+    return true;
   }
 
   /** Forgets everything: the breaker has closed, or opened. */
@@ -63,7 +65,12 @@ export class OutcomeWindow {
     this.#detail = undefined;
   }
 
-  /** Failures of the provider in a row, here. */
+  /** All failures in a row, here. */
+  get inRow(): number {
+    return this.#row.length;
+  }
+
+  /** Those of them that are the provider's. */
   get consecutive(): number {
     return this.#row.reduce((sum, { counts }) => sum + (counts ? 1 : 0), 0);
   }
@@ -78,7 +85,7 @@ export class OutcomeWindow {
       succeeded: this.#buckets.reduce((sum, bucket) => sum + bucket.succeeded, 0),
       failed: this.#buckets.reduce((sum, bucket) => sum + bucket.failed, 0),
       consecutive: this.consecutive,
-      inRow: this.#row.length,
+      inRow: this.inRow,
       ...(first === undefined ? {} : { rowSince: toServerTime(first.at) }),
       ...(succeededAt === undefined ? {} : { succeededAt: toServerTime(succeededAt) }),
       ...(this.#detail === undefined ? {} : { detail: this.#detail }),
@@ -89,9 +96,6 @@ export class OutcomeWindow {
     const oldest = Math.floor((now - this.#windowMs) / this.#bucketMs) + 1;
     if ((this.#buckets[0]?.n ?? oldest) < oldest)
       this.#buckets = this.#buckets.filter(({ n }) => n >= oldest);
-    const from = now - this.#windowMs;
-    if ((this.#row[0]?.at ?? now) < from) this.#row = this.#row.filter(({ at }) => at >= from);
-    if (this.#succeededAt !== undefined && this.#succeededAt < from) this.#succeededAt = undefined;
   }
 
   #bucket(at: number): { succeeded: number; failed: number } {

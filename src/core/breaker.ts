@@ -38,9 +38,9 @@ export interface Evidence {
   readonly failed: number;
   /** Failures of the provider in a row, since the last success anywhere that this worker has heard of. */
   readonly consecutive: number;
-  /** All failures of that row. */
+  /** All failures of that row, whatever their kind: `minimumVolume` of them, over all workers, open it as well. */
   readonly inRow: number;
-  /** When the row began. */
+  /** When the row began; it is as long ago as it may be, only a success ends it. */
   readonly rowSince?: number;
   readonly succeededAt?: number;
   /** The last failure, without secrets. */
@@ -88,53 +88,64 @@ export const TRIAL_QUIET_MS = 2_000;
 
 // ---- opening --------------------------------------------------------------------------------------------------------
 
-export interface Verdict {
-  readonly trips: boolean;
-  /** Workers whose own evidence says the same. */
-  readonly witnesses: number;
-  readonly failures: number;
+export interface EvidenceVerdict {
+  readonly opens: boolean;
   readonly detail: string;
 }
 
-/** What the fresh evidence of all workers together says. */
+/** Would this worker alone say that something is wrong? Where nobody does, all together do not either. */
+export function speaksAgainst(
+  { succeeded, failed, inRow }: Evidence,
+  { failureRate }: Pick<BreakerSettings, 'failureRate'>,
+): boolean {
+  return inRow > 0 || (failed > 0 && failed >= failureRate * (failed + succeeded));
+}
+
+/** Only what somebody has seen within the window counts for the rate. */
+export const isFresh = ({ at }: Evidence, { windowMs }: Pick<BreakerSettings, 'windowMs'>, now: number) =>
+  now - at < windowMs;
+
+/**
+ * What the evidence of all workers together says. `live`: ids of the workers that have the messenger and tell what they see.
+ * One sick worker alone does not open it for everybody, where others can say otherwise; nor does a worker twice, before and
+ * after its restart. Of one that is gone, what is older than the window does not count any more.
+ */
 export function judgeEvidence(
   evidence: Readonly<Record<string, Evidence>>,
+  live: ReadonlySet<string>,
   settings: BreakerSettings,
   now: number,
-): Verdict {
-  const fresh = Object.values(evidence).filter(({ at }) => now - at < settings.windowMs);
-  const sum = (of: (one: Evidence) => number, some = fresh): number =>
+): EvidenceVerdict {
+  const all = Object.entries(evidence).map(([id, one]) => ({ id, ...one }));
+  const fresh = all.filter((one) => isFresh(one, settings, now));
+  const standing = all.filter((one) => live.has(one.id) || isFresh(one, settings, now));
+  const sum = (some: readonly Evidence[], of: (one: Evidence) => number): number =>
     some.reduce((total, one) => total + of(one), 0);
-  const failures = sum(({ failed }) => failed);
   const isMostlyFailing = (volume: number, failed: number): boolean =>
     failed > 0 && failed >= settings.failureRate * volume;
-  const volume = failures + sum(({ succeeded }) => succeeded);
-  const byRate = volume >= settings.minimumVolume && isMostlyFailing(volume, failures);
+  const failed = sum(fresh, (one) => one.failed);
+  const volume = failed + sum(fresh, (one) => one.succeeded);
+  const byRate = volume >= settings.minimumVolume && isMostlyFailing(volume, failed);
   // A success anywhere ends every row that began before it; its worker begins to count anew when it hears of it.
-  const lastSuccess = Math.max(...fresh.map(({ succeededAt = 0 }) => succeededAt));
-  const inRows = fresh.filter(({ rowSince }) => rowSince !== undefined && rowSince >= lastSuccess);
+  const lastSuccess = Math.max(...standing.map(({ succeededAt = 0 }) => succeededAt));
+  const inRows = standing.filter(({ rowSince }) => rowSince !== undefined && rowSince >= lastSuccess);
   const byRow =
-    sum(({ consecutive }) => consecutive, inRows) >= settings.consecutiveFailures ||
+    sum(inRows, ({ consecutive }) => consecutive) >= settings.consecutiveFailures ||
     // A window full of earlier successes must not hide that nothing has worked since.
-    sum(({ inRow }) => inRow, inRows) >= settings.minimumVolume;
-  const witnesses = new Set(byRow ? inRows : []);
+    sum(inRows, ({ inRow }) => inRow) >= settings.minimumVolume;
+  const speaking = new Set(byRow ? inRows : []);
   if (byRate) {
     for (const one of fresh) {
-      if (isMostlyFailing(one.failed + one.succeeded, one.failed)) witnesses.add(one);
+      if (isMostlyFailing(one.failed + one.succeeded, one.failed)) speaking.add(one);
     }
   }
-  const [latest] = [...witnesses].sort((a, b) => b.at - a.at);
+  const witnesses = [...speaking].filter(({ id }) => live.has(id));
+  const [latest] = [...speaking].sort((a, b) => b.at - a.at);
   return {
-    trips: byRate || byRow,
-    witnesses: witnesses.size,
-    failures,
+    opens: witnesses.length >= Math.min(2, Math.max(1, live.size)),
     detail: latest?.detail ?? 'it fails',
   };
 }
-
-/** One sick worker alone does not open it for everybody, where others have the messenger and can say otherwise. */
-export const opensWith = ({ trips, witnesses }: Verdict, workersHavingIt: number): boolean =>
-  trips && witnesses >= Math.min(2, Math.max(1, workersHavingIt));
 
 /** `random` is from 0 to 1: jitter of at most a fifth, so that many breakers do not probe in one instant. */
 export function openForMs(openings: number, settings: BreakerSettings, random: number): number {

@@ -64,15 +64,19 @@ export function holdsUpOthers(
 export function decideEnd(
   campaignStatus: CampaignStatus,
   runStatus: RunStatus,
+  heldByBreaker = false,
 ): 'close' | 'take-out' | 'wait' {
   if (runStatus === 'freezing') return 'wait';
-  if (campaignStatus === 'paused') return 'wait'; // closed when it is resumed, so that a pause always ends in processing
+  // Closed when a person resumes it, so that such a pause always ends in processing. What has nobody left to send to waits
+  // for no messenger: a breaker that has nobody left to try would never let it go.
+  if (campaignStatus === 'paused' && !heldByBreaker) return 'wait';
   return runStatus === 'sending' ? 'close' : 'take-out';
 }
 
 /** Of a run whose books are closed, and of its campaign. */
 export interface RunEnd {
   readonly campaignStatus: CampaignStatus;
+  readonly heldByBreaker: boolean;
   readonly runStatus: RunStatus;
   readonly othersOpen: boolean;
   readonly isRecurring: boolean;
@@ -86,10 +90,10 @@ export interface RunEnd {
 
 /** What becomes of the campaign when one of its runs has ended. `because` is given where it pauses itself. */
 export function statusAfter(end: RunEnd): { status: CampaignStatus; because?: string } {
-  if (end.campaignStatus !== 'processing') return { status: end.campaignStatus };
+  if (end.campaignStatus !== 'processing' && !end.heldByBreaker) return { status: end.campaignStatus };
   const failure = end.isRecurring && end.pauseOnFailure ? failureOf(end) : undefined;
   if (failure !== undefined) return { status: 'paused', because: failure };
-  if (end.othersOpen) return { status: 'processing' };
+  if (end.othersOpen) return { status: end.campaignStatus };
   return { status: end.isRecurring && end.hasNext ? 'scheduled' : 'completed' };
 }
 

@@ -80,9 +80,14 @@ export class BreakerGate {
     return most;
   }
 
+  /** Nothing has worked since the last failure. */
+  get isFailing(): boolean {
+    return (this.#window?.inRow ?? 0) > 0;
+  }
+
   /**
-   * A send has ended. `isEvident`: it was not this worker that ended it. True: nobody knows what became of so many in a row
-   * that the messenger must be taken for sick, whatever the others say.
+   * A send has ended. `isEvident`: it was not this worker that ended it. True: nobody knows what became of so many in a row,
+   * or so many failed in a row for whatever reason, that the messenger must be taken for sick here, whatever the others say.
    */
   heard(outcome: SendOutcome, startedAt: number, isEvident: boolean): boolean {
     const window = this.#window;
@@ -97,8 +102,9 @@ export class BreakerGate {
     this.hasNews = true;
     if (failure === undefined) window.succeeded(at);
     else window.failed({ at, startedAt, ...failure });
-    const { consecutiveFailures = Number.POSITIVE_INFINITY } = this.#settings ?? {};
-    return failure?.kind === 'unknown' && window.consecutive >= consecutiveFailures;
+    const { consecutiveFailures = 0, minimumVolume = 0 } = this.#settings ?? {};
+    if (failure?.kind === 'unknown' && window.consecutive >= consecutiveFailures) return true;
+    return failure !== undefined && window.inRow >= minimumVolume;
   }
 
   #tried(failure: Failed | undefined, startedAt: number, at: number, isEvident: boolean): void {
@@ -106,6 +112,7 @@ export class BreakerGate {
     if (trial === undefined || startedAt < trial.begunAt) return;
     trial.inFlight -= 1;
     trial.changedAt = at;
+    if (!isEvident) trial.started -= 1; // it says nothing, neither for the messenger nor against it
     if (failure === undefined || !isEvident) return;
     trial.failed += 1;
     trial.detail = failure.reason;
@@ -164,16 +171,17 @@ export class BreakerGate {
     return { started, inFlight, failed, fatal, detail, quietMs: this.#clock.monotonic() - changedAt };
   }
 
-  /** What this worker has seen; undefined: nothing within the window. */
+  /** What this worker has seen; undefined: nothing within the window, and no row. */
   evidence(serverNow: number): Evidence | undefined {
     const now = this.#clock.monotonic();
     const evidence = this.#window?.evidence(now, (at) => Math.round(serverNow - (now - at)));
-    return evidence === undefined || evidence.succeeded + evidence.failed === 0 ? undefined : evidence;
+    const { succeeded = 0, failed = 0, inRow = 0 } = evidence ?? {};
+    return succeeded + failed + inRow === 0 ? undefined : evidence;
   }
 
   /** Another worker's send succeeded so long ago. */
   othersSucceeded(agoMs: number): void {
-    this.#window?.othersSucceeded(this.#clock.monotonic() - agoMs);
+    if (this.#window?.othersSucceeded(this.#clock.monotonic() - agoMs) === true) this.hasNews = true;
   }
 }
 

@@ -312,7 +312,8 @@ export class OpenRuns {
     else if (answer === 'orders-behind') entry.hints.behind = true;
     else {
       entry.stale = true;
-      if (entry.campaign.status !== 'paused') entry.inspectedAt = NEVER; // a pause is waited for
+      // A person's pause is waited for.
+      if (entry.campaign.status !== 'paused' || isHeldByBreaker(entry.campaign)) entry.inspectedAt = NEVER;
     }
   }
 }

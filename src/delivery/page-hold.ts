@@ -281,7 +281,8 @@ export class PageHold {
 
   #take(index: number, outcome: SendOutcome, startedAt: number): void {
     this.#next?.ended();
-    this.#line?.heard(outcome, startedAt, !this.#lost && this.#record.trusted);
+    const isOwnDoing = this.#lost || this.#forced || !this.#record.trusted;
+    this.#line?.heard(outcome, startedAt, !isOwnDoing);
     if (this.#lost) this.#tell(index, this.#page.attempts(index), outcome);
     else {
       this.#judge(index, outcome);

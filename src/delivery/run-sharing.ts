@@ -36,6 +36,14 @@ const QUICK_MS = 1;
 const LONGEST_TURN_MS = 60_000;
 const FORCED_STOP_MS = 2_000;
 
+/** How the campaigns stand that go out by one messenger, as this worker knows them. */
+interface MessengerSurvey {
+  busy: boolean;
+  moving: boolean;
+  held: boolean;
+  readonly takesPages: boolean;
+}
+
 export interface RunSharingOptions {
   readonly env: HoldEnvironment;
   readonly steps: RunStepsOptions;
@@ -127,10 +135,11 @@ export class RunSharing {
     return [...this.#lines.values()];
   }
   /** What this worker knows of the campaigns with an open run, by the messenger they go out by. */
-  survey(): Map<string, { busy: boolean; moving: boolean; held: boolean }> {
-    const found = new Map<string, { busy: boolean; moving: boolean; held: boolean }>();
+  survey(): Map<string, MessengerSurvey> {
+    const found = new Map<string, MessengerSurvey>();
+    const takesPages = !this.#stopping && !this.#suspended;
     const of = (name: string) => {
-      const known = found.get(name) ?? { busy: false, moving: false, held: false };
+      const known = found.get(name) ?? { busy: false, moving: false, held: false, takesPages };
       found.set(name, known);
       return known;
     };
@@ -301,9 +310,12 @@ export class RunSharing {
     const { env } = this.#options;
     const size = sizeNow(entry, env.serverNow());
     if (size === undefined) return null;
-    const kinds: readonly ClaimKind[] = this.#turns.maySend(entry)
-      ? ['due', 'behind', 'pending']
-      : ['behind'];
+    let kinds: readonly ClaimKind[] = ['behind'];
+    if (this.#turns.maySend(entry)) {
+      // In a trial whoever failed before comes last: one recipient that makes the messenger fail must not end each trial.
+      const onTrial = this.#lineOf(entry)?.breaker.isClosed === false;
+      kinds = onTrial ? ['behind', 'pending', 'due'] : ['due', 'behind', 'pending'];
+    }
     for (const kind of kinds) {
       if (!entry.hints[kind]) continue;
       const groups =

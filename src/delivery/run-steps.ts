@@ -55,11 +55,14 @@ export async function copyOrderDown(
 export type EndAnswer = 'ended' | 'orders-behind' | 'not-yet';
 
 /** Closes the books of a run without unfinished pages, and takes it out of its campaign. */
-export async function endRun(options: RunStepsOptions, read: OpenCampaign, run: RunDoc): Promise<EndAnswer> {
+export async function endRun(
+  options: RunStepsOptions,
+  campaign: OpenCampaign,
+  run: RunDoc,
+): Promise<EndAnswer> {
   const { store, serverNow } = options;
-  // What the breaker holds is to go on anyway; where nobody is left to send to, it need not wait for the messenger.
-  const campaign: OpenCampaign = isHeldByBreaker(read) ? { ...read, status: 'processing' } : read;
-  const decision = decideEnd(campaign.status, run.status);
+  const heldByBreaker = isHeldByBreaker(campaign);
+  const decision = decideEnd(campaign.status, run.status, heldByBreaker);
   if (decision === 'wait') return 'not-yet';
   let report: RunReport | undefined;
   if (decision === 'close') {
@@ -78,6 +81,7 @@ export async function endRun(options: RunStepsOptions, read: OpenCampaign, run: 
   const now = serverNow();
   const { status, because } = statusAfter({
     campaignStatus: campaign.status,
+    heldByBreaker,
     runStatus: run.status,
     othersOpen: campaign.openRuns.some((open) => open.runId !== run._id),
     isRecurring: campaign.schedule.recurrence !== undefined,
@@ -88,7 +92,7 @@ export async function endRun(options: RunStepsOptions, read: OpenCampaign, run: 
   const statusReason: StatusReason | undefined =
     because === undefined ? undefined : { code: 'run_failed', detail: because, at: now, by: 'scheduler' };
   const then = { status, ...(statusReason === undefined ? {} : { statusReason }) };
-  const closed = await closeRunOnCampaign(store, read, { runId: run._id, orderNo: run.orderNo }, then, now);
+  const closed = await closeRunOnCampaign(store, campaign, { runId: run._id, orderNo: run.orderNo }, then, now);
   if (!closed) return 'not-yet';
   try {
     await options.onClosed(campaign);
@@ -147,7 +151,8 @@ async function announceEnd(
     await journal.write({ campaignId, runId: run._id, kind: 'paused', detail: { reason: detail } });
     events.emit('campaign:paused', { campaign: about.campaign, reason: then.statusReason });
   }
-  if (campaign.status !== 'processing' || report === undefined) return;
+  const wasInProgress = campaign.status === 'processing' || isHeldByBreaker(campaign);
+  if (!wasInProgress || report === undefined) return;
   const recurring = campaign.schedule.recurrence !== undefined;
   if (recurring) logger.info({ campaign: run.name, occurrence: run.occurrence, ...books }, 'run completed');
   if (!wasCompleted(run)) events.emit('run:completed', { ...about, report });

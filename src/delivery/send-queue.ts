@@ -124,6 +124,12 @@ export class SendQueue {
     this.#places.reserve(open + count);
     this.#rates.reserve(count);
     const now = this.#serverNow().getTime();
+    // In a trial whoever failed before comes last.
+    if (!this.#line.breaker.isClosed) {
+      const failedBefore = (index: number): number =>
+        this.#page.detail(index)?.reason === undefined ? 0 : 1;
+      this.#waiting.sort((a, b) => failedBefore(a) - failedBefore(b));
+    }
     const chosen = this.#waiting.splice(0, count);
     for (const index of chosen) this.#page.begin(index, now);
     return chosen;

@@ -46,7 +46,12 @@ export class Turns {
     const all = [...entries];
     const waiting = all
       .filter((entry) => this.#wants(entry))
-      .sort((a, b) => b.campaign.priority - a.campaign.priority || a.lastServed - b.lastServed);
+      .sort(
+        (a, b) =>
+          this.#trialRank(b) - this.#trialRank(a) ||
+          b.campaign.priority - a.campaign.priority ||
+          a.lastServed - b.lastServed,
+      );
     const shareMs = (ROUND_MS * this.#options.pages.size) / Math.max(1, waiting.length);
     const turnMs = Math.min(SHORT_TURN_MS, Math.max(SHORTEST_TURN_MS, shareMs));
     let asked = 0;
@@ -75,11 +80,22 @@ export class Turns {
   hasRoom(entry: OpenRun): boolean {
     const { pages, maxPagesBytes, lineOf } = this.#options;
     if (pages.size === 0 && pages.taking === 0) return true;
+    if (this.#trialRank(entry) > 0) return true; // one page at a time, and all campaigns of its messenger wait for it
     if (pages.expectedBytes >= maxPagesBytes) return false;
     const line = lineOf(entry);
     if (line === undefined || entry.step !== 'send') return true;
     // Claims under way count: or one place that comes free would go to everybody at once, whatever the priority.
     return line.users - line.waiting + line.claiming < Math.max(2, line.sends.capacity);
+  }
+
+  /**
+   * Who may be tried for the breaker of a messenger comes first, whatever its priority: all campaigns of that messenger
+   * wait for it. Of those, first whoever has pages that nobody has failed on.
+   */
+  #trialRank(entry: OpenRun): number {
+    const line = this.#options.lineOf(entry);
+    if (entry.step !== 'send' || line?.breaker.mayTry !== true || line.users + line.claiming > 0) return 0;
+    return entry.hints.pending ? 2 : 1;
   }
 
   #wants(entry: OpenRun): boolean {

@@ -130,12 +130,15 @@ function listed(campaign: Campaign) {
 /** Of a paused one: why, as a sentence, and the error that did it, null where it was none. */
 function statusWords({ status, statusReason }: Pick<Campaign, 'status' | 'statusReason'>) {
   if (status !== 'paused') return {};
-  const { code, by, detail, messenger } = statusReason ?? {};
+  const { code, by, detail, messenger, openedBy } = statusReason ?? {};
   const isError = code === BREAKER_OPEN || code === 'run_failed';
   const because = detail === undefined ? '' : `: ${detail}`;
-  const message =
-    code === BREAKER_OPEN
-      ? `Paused because the messenger \`${messenger}\` does not work; it goes on by itself when the messenger works again`
-      : `Paused by ${by ?? 'user'}${because}`;
+  let message = `Paused by ${by ?? 'user'}${because}`;
+  if (code === BREAKER_OPEN) {
+    message =
+      openedBy === undefined
+        ? `Paused because the messenger \`${messenger}\` does not work; it goes on by itself when the messenger works again`
+        : `Paused because ${openedBy} opened the breaker of the messenger \`${messenger}\`; it goes on when somebody closes it`;
+  }
   return { status_message: message, status_error: isError ? (detail ?? null) : null };
 }

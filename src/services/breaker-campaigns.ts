@@ -3,11 +3,17 @@
  * only what the breaker has paused goes on; each of both is repeatable and may be done by anybody at any time.
  */
 
+import type { Breaker } from '../core/breaker.ts';
 import { BREAKER_OPEN } from '../core/campaign-machine.ts';
 import type { EventBus } from '../events.ts';
 import { inParallel } from '../in-parallel.ts';
 import type { Logger } from '../logger.ts';
-import { type HeldCampaign, pauseForBreaker, resumeForBreaker } from '../store/campaign-transitions.ts';
+import {
+  type HeldCampaign,
+  type PauseReason,
+  pauseForBreaker,
+  resumeForBreaker,
+} from '../store/campaign-transitions.ts';
 import type { Journal } from '../store/journal.ts';
 import type { Store } from '../store/store.ts';
 
@@ -24,21 +30,31 @@ export interface BreakerCampaignsOptions {
 
 const TELLING_AT_ONCE = 8;
 
+/** Why campaigns are paused by a breaker that is not closed. */
+export function whyPaused(breaker: Exclude<Breaker, { state: 'closed' }>): PauseReason {
+  const { detail } = breaker;
+  const openedBy = breaker.state === 'open' ? breaker.manual?.by : undefined;
+  return openedBy === undefined ? { detail } : { detail, openedBy };
+}
+
 export async function pauseCampaigns(
   options: BreakerCampaignsOptions,
   messenger: string,
-  detail: string,
+  because: PauseReason,
 ): Promise<void> {
-  const found = await pauseForBreaker(options.store, messenger, detail);
+  const found = await pauseForBreaker(options.store, messenger, because);
   if (found.length === 0) return;
   options.nudge();
+  const { detail } = because;
   const reason = { code: BREAKER_OPEN, detail, by: 'breaker' };
   await tell(options, found, 'paused', { messenger, reason: detail, by: 'breaker' }, (campaign) =>
     options.events.emit('campaign:paused', { campaign, reason }),
   );
   options.logger.warn(
     { messenger, campaigns: found.length },
-    'campaigns paused: their messenger does not work',
+    because.openedBy === undefined
+      ? 'campaigns paused: their messenger does not work'
+      : 'campaigns paused: their breaker was opened by hand',
   );
 }
 
@@ -47,7 +63,7 @@ export async function resumeCampaigns(options: BreakerCampaignsOptions, messenge
   if (found.length === 0) return;
   options.nudge();
   const recurring = found.filter(({ schedule }) => schedule.recurrence !== undefined);
-  await inParallel(recurring, TELLING_AT_ONCE, (campaign) => options.wake(campaign));
+  await eachAlone(options, recurring, (campaign) => options.wake(campaign));
   await tell(options, found, 'resumed', { messenger, by: 'breaker' }, (campaign, { openRuns }) =>
     options.events.emit('campaign:resumed', {
       campaign,
@@ -59,17 +75,32 @@ export async function resumeCampaigns(options: BreakerCampaignsOptions, messenge
 
 /** Two workers may have found the same ones: the journal takes each once, and who wrote it tells of it. */
 async function tell(
-  { journal }: BreakerCampaignsOptions,
+  options: BreakerCampaignsOptions,
   found: readonly HeldCampaign[],
   kind: 'paused' | 'resumed',
   detail: Record<string, unknown>,
   emit: (about: { id: string; name: string }, campaign: HeldCampaign) => void,
 ): Promise<void> {
-  await inParallel(found, TELLING_AT_ONCE, async (campaign) => {
+  await eachAlone(options, found, async (campaign) => {
     const id = campaign._id.toHexString();
     const entry = { campaignId: campaign._id, kind, detail };
-    if (await journal.writeOnce(`${id}:breaker-${kind}:${campaign.rev}`, entry)) {
+    if (await options.journal.writeOnce(`${id}:breaker-${kind}:${campaign.rev}`, entry)) {
       emit({ id, name: campaign.name }, campaign);
+    }
+  });
+}
+
+/** What goes wrong with one must not keep the others from being told: nobody comes back to what is done. */
+async function eachAlone(
+  { logger }: BreakerCampaignsOptions,
+  campaigns: readonly HeldCampaign[],
+  work: (campaign: HeldCampaign) => Promise<void>,
+): Promise<void> {
+  await inParallel(campaigns, TELLING_AT_ONCE, async (campaign) => {
+    try {
+      await work(campaign);
+    } catch (error) {
+      logger.warn({ error, campaign: campaign.name }, 'what the breaker did to a campaign could not be told');
     }
   });
 }

@@ -1,33 +1,34 @@
 /**
  * The breakers of this worker's messengers: about once a second it reads what the cluster knows of those that are in use,
- * in one question, adds what it has seen itself, and does what is due. Invariant: a messenger in good health costs that
- * one question and no write; an idle one is asked about every 5 s.
+ * in one question, adds what it has seen itself, and does what is due. Invariants: a messenger in good health costs that
+ * one question and no write, also where now and then a recipient fails; an idle one is asked about every 5 s; what takes
+ * long with one messenger holds up no other.
  */
 
 import { NEW_BREAKER } from '../core/breaker.ts';
 import { breakerOf } from '../core/breaker-document.ts';
 import type { MessengerLine } from '../delivery/messenger-line.ts';
-import { inParallel } from '../in-parallel.ts';
 import { hasEnded } from '../process-info.ts';
-import { readBreakers } from '../store/breakers.ts';
+import { type ReadBreaker, readBreakers } from '../store/breakers.ts';
 import { isNewer } from '../store/campaigns.ts';
 import type { Store } from '../store/store.ts';
 import { liveWorkers } from '../store/workers.ts';
 import { createDuty, type Duty } from './duty.ts';
-import { LineBreaker, type LineBreakerOptions } from './line-breaker.ts';
+import { LineBreaker, type LineBreakerOptions, type LineSurvey } from './line-breaker.ts';
 
-export interface BreakersOptions extends LineBreakerOptions {
+export interface BreakersDutyOptions extends LineBreakerOptions {
   readonly lines: readonly MessengerLine[];
   /** How often work is looked for, ms. */
   readonly pollMs: number;
 }
 
-/** Ids of the live workers that have this messenger: they gave a sign of life within so long. */
+/** Ids of the live workers that have this messenger with a breaker: they gave a sign of life within so long. */
 export async function workersHaving(store: Store, messenger: string, withinMs: number): Promise<string[]> {
   const workers = await liveWorkers(store, withinMs);
   return workers
     .filter(
-      (worker) => worker.state === 'running' && worker.messengers.some(({ name }) => name === messenger),
+      ({ state, messengers }) =>
+        state === 'running' && messengers.some(({ name, breaker }) => name === messenger && breaker === true),
     )
     .filter((worker) => !hasEnded(worker))
     .map(({ _id }) => _id);
@@ -36,14 +37,38 @@ export async function workersHaving(store: Store, messenger: string, withinMs: n
 const IDLE_MS = 5_000;
 const SLOWEST_MS = 1_000;
 const FASTEST_MS = 250;
-const AT_ONCE = 8;
 
-export function createBreakers(options: BreakersOptions): Duty {
+export function createBreakers(options: BreakersDutyOptions): Duty {
   const { store, clock, serverNow, logger, survey } = options;
   const all = options.lines.map((line) => new LineBreaker(options, line));
   let allReadAt = Number.NEGATIVE_INFINITY;
+  /** What is being done about each. */
+  const underWay = new Map<LineBreaker, Promise<void>>();
 
-  return createDuty({
+  const lookAfter = async (
+    one: LineBreaker,
+    found: ReadBreaker | undefined,
+    askedAt: number,
+    standing: LineSurvey | undefined,
+  ) => {
+    const { document, now = serverNow().getTime() } = found ?? {};
+    try {
+      if (document === undefined) await one.treat(NEW_BREAKER, now, askedAt, standing);
+      else if (isNewer(document)) one.leaveAlone();
+      else {
+        const breaker = breakerOf(document, now);
+        if (breaker === undefined) await one.repair(document, now);
+        else await one.treat(breaker, now, askedAt, standing);
+      }
+    } catch (error) {
+      // What goes wrong with one messenger must not stop the others; the next round tries again.
+      logger.warn({ error, messenger: one.messenger }, 'a breaker could not be looked after; trying again');
+    } finally {
+      underWay.delete(one);
+    }
+  };
+
+  const duty = createDuty({
     name: 'breakers',
     everyMs: Math.min(SLOWEST_MS, Math.max(FASTEST_MS, options.pollMs)),
     clock,
@@ -52,31 +77,24 @@ export function createBreakers(options: BreakersOptions): Duty {
       const askedAt = clock.monotonic();
       const standing = survey();
       const isTime = askedAt - allReadAt >= IDLE_MS;
-      const due = all.filter((one) => isTime || one.wantsToKnow(standing.get(one.messenger)));
+      const due = all.filter(
+        (one) => !underWay.has(one) && (isTime || one.wantsToKnow(standing.get(one.messenger))),
+      );
       if (due.length === 0) return;
       const found = await readBreakers(
         store,
         due.map(({ messenger }) => messenger),
       );
       if (isTime) allReadAt = askedAt;
-      await inParallel(due, AT_ONCE, async (one) => {
-        const { document, now = serverNow().getTime() } = found.get(one.messenger) ?? {};
-        try {
-          if (document === undefined) await one.treat(NEW_BREAKER, now, askedAt, standing.get(one.messenger));
-          else if (isNewer(document)) one.leaveAlone();
-          else {
-            const breaker = breakerOf(document, now);
-            if (breaker === undefined) await one.repair(document, now);
-            else await one.treat(breaker, now, askedAt, standing.get(one.messenger));
-          }
-        } catch (error) {
-          // What goes wrong with one messenger must not stop the others; the next round tries again.
-          logger.warn(
-            { error, messenger: one.messenger },
-            'a breaker could not be looked after; trying again',
-          );
-        }
-      });
+      for (const one of due)
+        underWay.set(one, lookAfter(one, found.get(one.messenger), askedAt, standing.get(one.messenger)));
     },
   });
+  return {
+    ...duty,
+    stop: async () => {
+      await duty.stop();
+      await Promise.all(underWay.values());
+    },
+  };
 }

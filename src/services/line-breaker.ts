@@ -13,23 +13,30 @@ import {
   closed,
   type Evidence,
   type HalfOpenBreaker,
+  isFresh,
   isProbeFree,
   judgeEvidence,
   judgeTrial,
   NEW_BREAKER,
   type OpenBreaker,
   opened,
-  opensWith,
   PROBE_LEASE_MS,
   probedBy,
   reopened,
+  speaksAgainst,
+  type Trial,
 } from '../core/breaker.ts';
 import { describeError } from '../core/retry.ts';
 import { orAtDeadline } from '../deadline.ts';
 import type { MessengerLine } from '../delivery/messenger-line.ts';
 import { type RawBreaker, renewProbe, repairBreaker, turnBreaker, writeEvidence } from '../store/breakers.ts';
 import type { Alerter } from './alerter.ts';
-import { type BreakerCampaignsOptions, pauseCampaigns, resumeCampaigns } from './breaker-campaigns.ts';
+import {
+  type BreakerCampaignsOptions,
+  pauseCampaigns,
+  resumeCampaigns,
+  whyPaused,
+} from './breaker-campaigns.ts';
 
 /** What this worker knows of the campaigns that go out by a messenger. */
 export interface LineSurvey {
@@ -39,6 +46,8 @@ export interface LineSurvey {
   readonly moving: boolean;
   /** A campaign is paused by the breaker. */
   readonly held: boolean;
+  /** The worker takes pages: it is not stopping, and others know that it lives. */
+  readonly takesPages: boolean;
 }
 
 export interface LineBreakerOptions extends BreakerCampaignsOptions {
@@ -50,7 +59,7 @@ export interface LineBreakerOptions extends BreakerCampaignsOptions {
   readonly workerId: string;
   readonly sendTimeoutMs: number;
   readonly survey: () => ReadonlyMap<string, LineSurvey>;
-  /** Ids of the live workers that have the messenger. */
+  /** Ids of the live workers that have the messenger and tell what they see of it. */
   readonly workersHaving: (messenger: string) => Promise<readonly string[]>;
 }
 
@@ -58,9 +67,14 @@ export interface LineBreakerOptions extends BreakerCampaignsOptions {
 const PROBE_MARGIN_MS = 2_000;
 const LONGEST_VERIFY_MS = 10_000;
 const COUNT_WORKERS_MS = 5_000;
+/** A prober that could send, and has started nothing for so long, leaves the probe to others, for so long. */
+const IDLE_TRIAL_MS = 60_000;
+const LEFT_TO_OTHERS_MS = 2 * PROBE_LEASE_MS;
 
 interface HeldProbe {
   readonly token: string;
+  /** The question to the messenger: undefined while this worker does not know that the probe is its own. */
+  asked?: Promise<void>;
   answer: 'none-yet' | 'works' | { readonly failed: string };
 }
 
@@ -70,11 +84,13 @@ export class LineBreaker {
   readonly #line: MessengerLine;
   #seen: Pick<Breaker, 'term' | 'state'> | undefined;
   #probe: HeldProbe | undefined;
-  #workers = 1;
+  /** Until then others may take the probe, by the monotonic clock. */
+  #leavesProbeUntil = Number.NEGATIVE_INFINITY;
+  #live: ReadonlySet<string> = new Set();
   #workersCountedAt = Number.NEGATIVE_INFINITY;
   #newerTold = false;
-  /** Whether the alert stands, as far as this worker knows. */
-  #alerted: boolean | undefined;
+  /** What the alert says, as far as this worker knows; null: it is cleared. */
+  #alerted: string | null | undefined;
 
   constructor(options: LineBreakerOptions, line: MessengerLine) {
     this.#options = options;
@@ -83,7 +99,8 @@ export class LineBreaker {
   }
 
   wantsToKnow(standing: LineSurvey | undefined): boolean {
-    return standing?.busy === true || !this.#line.breaker.isClosed || this.#line.breaker.hasNews;
+    const { isClosed, isFailing, hasNews } = this.#line.breaker;
+    return standing?.busy === true || !isClosed || (isFailing && hasNews);
   }
 
   /** `now`: the server's time at which it stood so; `askedAt`: before it was asked, by the monotonic clock. */
@@ -98,12 +115,26 @@ export class LineBreaker {
       if (standing?.held === true) await resumeCampaigns(this.#options, this.messenger);
       return this.#watch(breaker, now);
     }
-    if (standing?.moving === true) await pauseCampaigns(this.#options, this.messenger, breaker.detail);
-    if (isProbeFree(breaker, now)) return this.#takeProbe(breaker, now, askedAt);
-    const probe = this.#probe;
-    if (breaker.state === 'half_open' && probe !== undefined && breaker.probe.token === probe.token) {
-      await this.#goOn(breaker, probe, now, askedAt);
+    if (standing?.moving === true) await pauseCampaigns(this.#options, this.messenger, whyPaused(breaker));
+    const mayTry = standing?.takesPages === true;
+    if (isProbeFree(breaker, now)) {
+      const isLeft = this.#options.clock.monotonic() < this.#leavesProbeUntil;
+      return mayTry && !isLeft ? this.#takeProbe(breaker, now, askedAt) : undefined;
     }
+    const probe = this.#probe;
+    if (breaker.state !== 'half_open' || breaker.probe.token !== probe?.token) return;
+    const { trial } = this.#line.breaker;
+    const isInFlight = (trial?.inFlight ?? 0) > 0;
+    if (!isInFlight && (!mayTry || (await this.#triesInVain(trial, standing)))) {
+      return this.#leaveProbe(breaker, now);
+    }
+    await this.#goOn(breaker, probe, now, askedAt);
+  }
+
+  /** It has something to send and does not come to it, and another worker may. */
+  async #triesInVain(trial: Trial | undefined, standing: LineSurvey | undefined): Promise<boolean> {
+    const isIdle = trial?.started === 0 && trial.quietMs >= IDLE_TRIAL_MS && standing?.busy === true;
+    return isIdle && (await this.#liveWorkers()).size > 1;
   }
 
   /** A newer version's workers know what it means. */
@@ -155,12 +186,19 @@ export class LineBreaker {
     const { messenger } = this;
     const key = `breaker:${messenger}`;
     const before = this.#alerted;
-    this.#alerted = breaker.state !== 'closed';
     if (breaker.state === 'closed') {
-      if (before === true || breaker.term > 0) await alerter.clear(key);
-    } else if (before !== true) {
-      const { detail } = breaker;
-      const message = `The messenger \`${messenger}\` does not work: ${detail}. Its campaigns are paused until it does.`;
+      this.#alerted = null;
+      if (typeof before === 'string' || breaker.term > 0) await alerter.clear(key);
+      return;
+    }
+    const { detail } = breaker;
+    const { openedBy } = whyPaused(breaker);
+    this.#alerted = openedBy ?? 'breaker';
+    if (before !== this.#alerted) {
+      const message =
+        openedBy === undefined
+          ? `The messenger \`${messenger}\` does not work: ${detail}. Its campaigns are paused until it does.`
+          : `${openedBy} opened the breaker of the messenger \`${messenger}\`: ${detail}. Its campaigns are paused until somebody closes it.`;
       await alerter.raise({
         key,
         kind: 'breaker',
@@ -176,55 +214,59 @@ export class LineBreaker {
   async #watch(breaker: ClosedBreaker, now: number): Promise<void> {
     const { settings, workerId, random } = this.#options;
     const gate = this.#line.breaker;
-    const { [workerId]: _old, ...others } = breaker.evidence;
-    const fresh = Object.values(others).filter(({ at }) => now - at < settings.windowMs);
-    const lastSuccess = Math.max(0, ...fresh.map(({ succeededAt = 0 }) => succeededAt));
+    const { [workerId]: told, ...others } = breaker.evidence;
+    const lastSuccess = Math.max(0, ...Object.values(others).map(({ succeededAt = 0 }) => succeededAt));
     if (lastSuccess > 0) gate.othersSucceeded(now - lastSuccess);
     const mine = gate.evidence(now);
-    const isWrong = (mine?.failed ?? 0) > 0 || fresh.some(({ failed }) => failed > 0);
-    if (!isWrong) return;
-    if (mine !== undefined) await this.#tellEvidence(breaker, mine, now);
-    const verdict = judgeEvidence(
-      mine === undefined ? others : { ...others, [workerId]: mine },
-      settings,
-      now,
+    // Also what it has told itself: others go on telling until it takes that back.
+    const isTold = Object.values(breaker.evidence).some(
+      (one) => isFresh(one, settings, now) && speaksAgainst(one, settings),
     );
-    const workers = (mine?.failed ?? 0) > 0 || verdict.trips ? await this.#countWorkers() : 1;
-    if (!opensWith(verdict, workers)) return;
-    await this.#open(breaker, opened(breaker, verdict.detail, settings, now, random()), now);
+    const isNews = gate.hasNews && mine !== undefined && speaksAgainst(mine, settings);
+    if (!isTold && !isNews) return;
+    const live = await this.#liveWorkers();
+    const all = mine === undefined ? others : { ...others, [workerId]: mine };
+    if (gate.hasNews && (mine ?? told) !== undefined) await this.#tellEvidence(breaker, mine, live, now);
+    const { opens, detail } = judgeEvidence(all, live, settings, now);
+    if (opens) await this.#open(breaker, opened(breaker, detail, settings, now, random()), now);
   }
 
   /** Only what is news: who has nothing to send has nothing to say. */
-  async #tellEvidence(breaker: ClosedBreaker, mine: Evidence, now: number): Promise<void> {
+  async #tellEvidence(
+    breaker: ClosedBreaker,
+    mine: Evidence | undefined,
+    live: ReadonlySet<string>,
+    now: number,
+  ): Promise<void> {
     const { store, workerId, settings } = this.#options;
     const gate = this.#line.breaker;
-    if (!gate.hasNews) return;
-    const stale = Object.entries(breaker.evidence).flatMap(([id, { at }]) =>
-      id !== workerId && now - at >= settings.windowMs ? [id] : [],
+    const gone = Object.entries(breaker.evidence).flatMap(([id, one]) =>
+      live.has(id) || isFresh(one, settings, now) ? [] : [id],
     );
     gate.hasNews = false;
     try {
-      await writeEvidence(store, this.messenger, breaker, workerId, mine, stale);
+      await writeEvidence(store, this.messenger, breaker, workerId, mine, gone);
     } catch (error) {
       gate.hasNews = true;
       throw error;
     }
   }
 
-  async #countWorkers(): Promise<number> {
+  /** Ids, with its own. */
+  async #liveWorkers(): Promise<ReadonlySet<string>> {
     const { clock, workersHaving, workerId } = this.#options;
     if (clock.monotonic() - this.#workersCountedAt >= COUNT_WORKERS_MS) {
-      this.#workers = new Set([...(await workersHaving(this.messenger)), workerId]).size;
+      this.#live = new Set([...(await workersHaving(this.messenger)), workerId]);
       this.#workersCountedAt = clock.monotonic();
-      this.#line.othersHaveIt = this.#workers > 1;
+      this.#line.othersHaveIt = this.#live.size > 1;
     }
-    return this.#workers;
+    return this.#live;
   }
 
   // ---- open and half open -------------------------------------------------------------------------------------------
 
   async #takeProbe(from: OpenBreaker | HalfOpenBreaker, now: number, askedAt: number): Promise<void> {
-    const { store, workerId, events, logger } = this.#options;
+    const { store, workerId } = this.#options;
     const token = randomUUID();
     const probe: HeldProbe = { token, answer: 'none-yet' };
     // Before the write: when its answer is lost, the next look shows whether it was applied.
@@ -235,10 +277,23 @@ export class LineBreaker {
       return;
     }
     this.#follow(to, now);
+    await this.#goOn(to, probe, now, askedAt);
+  }
+
+  /** It cannot try anybody, others may. */
+  async #leaveProbe(held: HalfOpenBreaker, now: number): Promise<void> {
+    const { store, clock } = this.#options;
+    this.#probe = undefined;
+    this.#line.breaker.shut();
+    this.#leavesProbeUntil = clock.monotonic() + LEFT_TO_OTHERS_MS;
+    await renewProbe(store, this.messenger, held, new Date(now));
+  }
+
+  #ask(probe: HeldProbe): Promise<void> {
+    const { logger, events } = this.#options;
     logger.info({ messenger: this.messenger }, 'trying whether the messenger works again');
     events.emit('breaker:half-open', { messenger: this.messenger });
-    void this.#verify(probe);
-    await this.#goOn(to, probe, now, askedAt);
+    return this.#verify(probe);
   }
 
   async #verify(probe: HeldProbe): Promise<void> {
@@ -262,6 +317,7 @@ export class LineBreaker {
   async #goOn(held: HalfOpenBreaker, probe: HeldProbe, now: number, askedAt: number): Promise<void> {
     const { store, settings, nudge } = this.#options;
     const gate = this.#line.breaker;
+    probe.asked ??= this.#ask(probe); // here, because the answer to taking the probe may have been lost
     if (typeof probe.answer === 'object') return this.#probeFailed(held, probe.answer.failed, now);
     const { trial } = gate;
     if (trial !== undefined) {
@@ -299,8 +355,11 @@ export class LineBreaker {
       isNew ? 'breaker opened: the messenger does not work' : 'the messenger still does not work',
     );
     events.emit('breaker:opened', facts);
-    await pauseCampaigns(this.#options, messenger, detail);
-    await journal.write({ kind: isNew ? 'breaker-opened' : 'breaker-probe-failed', detail: facts });
+    // Neither waits for the other: the transition is durable, and campaigns that are not paused now are by the next look.
+    await Promise.all([
+      journal.write({ kind: isNew ? 'breaker-opened' : 'breaker-probe-failed', detail: facts }),
+      pauseCampaigns(this.#options, messenger, whyPaused(to)),
+    ]);
   }
 
   async #close(from: HalfOpenBreaker, now: number): Promise<void> {
@@ -311,7 +370,9 @@ export class LineBreaker {
     const { messenger } = this;
     logger.info({ messenger }, 'breaker closed: the messenger works again');
     events.emit('breaker:closed', { messenger });
-    await resumeCampaigns(this.#options, messenger);
-    await journal.write({ kind: 'breaker-closed', detail: { messenger } });
+    await Promise.all([
+      journal.write({ kind: 'breaker-closed', detail: { messenger } }),
+      resumeCampaigns(this.#options, messenger),
+    ]);
   }
 }

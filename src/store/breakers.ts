@@ -65,7 +65,7 @@ export async function turnBreaker(store: Store, name: string, from: Breaker, to:
 }
 
 /**
- * What this worker has seen, and out with what is older than the window. Filter: the term as read. Nothing matched: there
+ * What this worker has seen, and out with what workers that are gone have. Filter: the term as read. Nothing matched: there
  * was a transition, before which it says nothing any more.
  */
 export async function writeEvidence(
@@ -73,16 +73,20 @@ export async function writeEvidence(
   name: string,
   from: Pick<Breaker, 'term' | 'openings'>,
   workerId: string,
-  mine: Evidence,
-  stale: readonly string[],
+  mine: Evidence | undefined,
+  gone: readonly string[],
 ): Promise<void> {
   const evidence = (id: string): string => `evidence.${id}`;
+  const out = mine === undefined ? [...gone, workerId] : gone;
   try {
     await store.breakers.updateOne(
       { _id: name, term: from.term, state: 'closed' },
       {
-        $set: { [evidence(workerId)]: evidenceDocument(mine), schemaVersion: SCHEMA_VERSION },
-        ...(stale.length === 0 ? {} : { $unset: Object.fromEntries(stale.map((id) => [evidence(id), ''])) }),
+        $set: {
+          ...(mine === undefined ? {} : { [evidence(workerId)]: evidenceDocument(mine) }),
+          schemaVersion: SCHEMA_VERSION,
+        },
+        ...(out.length === 0 ? {} : { $unset: Object.fromEntries(out.map((id) => [evidence(id), ''])) }),
         $setOnInsert: { openings: from.openings },
       },
       { upsert: from.term === 0 },

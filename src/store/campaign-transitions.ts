@@ -3,7 +3,7 @@
  * and a worker never undo each other. `null` or `false` means that the guard did not match: read again and decide anew.
  */
 import type { Document, Filter, UpdateFilter } from 'mongodb';
-import { BREAKER_OPEN, type CampaignStatus } from '../core/campaign-machine.ts';
+import { BREAKER_OPEN, type CampaignStatus, isHeldByBreaker } from '../core/campaign-machine.ts';
 import type { SkippedOccurrences } from '../core/misfire.ts';
 import type { Order } from '../core/orders.ts';
 import type { Recurrence } from '../core/recurrence-rule.ts';
@@ -195,22 +195,32 @@ export async function closeRunOnCampaign(
   return result.matchedCount === 1;
 }
 
+/** Why a breaker pauses its campaigns; `openedBy`: a person has opened it. */
+export interface PauseReason {
+  readonly detail: string;
+  readonly openedBy?: string;
+}
+
 /** A campaign that the breaker has paused, or let go on; as it was before. */
 export type HeldCampaign = Pick<CampaignDoc, '_id' | 'name' | 'rev' | 'openRuns' | 'schedule'>;
 
 /**
  * Pauses what is in progress with a messenger that does not work. Filter: processing, with an open run. One write for all,
- * which may be repeated by anybody: what a person or a worker changed meanwhile is left as it is. Returns those that were
- * found before, at most 500 of them.
+ * which may be repeated by anybody: what a person or a worker changed meanwhile is left as it is. Where a person has opened
+ * the breaker, what it held already gets the new reason, because it does not go on by itself any more. Returns those that
+ * were changed, at most 500 of them.
  */
 export async function pauseForBreaker(
   store: Store,
   messenger: string,
-  detail: string,
+  because: PauseReason,
 ): Promise<HeldCampaign[]> {
-  const filter: Filter<CampaignDoc> = { status: 'processing', messenger, 'openRuns.0': { $exists: true } };
-  const reason = { code: BREAKER_OPEN, messenger, detail, by: 'breaker' };
-  return changeMany(store, { ...filter, schemaVersion: { $lte: SCHEMA_VERSION } }, [
+  const { openedBy } = because;
+  const inProgress: Filter<CampaignDoc> = { status: 'processing', 'openRuns.0': { $exists: true } };
+  const otherwise: Filter<CampaignDoc> = { ...HELD_BY_BREAKER, 'statusReason.openedBy': { $ne: openedBy } };
+  const filter = openedBy === undefined ? inProgress : { $or: [inProgress, otherwise] };
+  const reason = { code: BREAKER_OPEN, messenger, ...because, by: 'breaker' };
+  return changeMany(store, { ...filter, messenger, schemaVersion: { $lte: SCHEMA_VERSION } }, true, [
     {
       $set: {
         status: 'paused',
@@ -225,7 +235,12 @@ export async function pauseForBreaker(
 /** Lets exactly those go on that the breaker has paused. Filter: still paused by it. Otherwise like the pause. */
 export async function resumeForBreaker(store: Store, messenger: string): Promise<HeldCampaign[]> {
   const isOpen = { $gt: [{ $size: { $ifNull: ['$openRuns', []] } }, 0] };
-  return changeMany(store, { ...HELD_BY_BREAKER, messenger, schemaVersion: { $lte: SCHEMA_VERSION } }, [
+  const filter: Filter<CampaignDoc> = {
+    ...HELD_BY_BREAKER,
+    messenger,
+    schemaVersion: { $lte: SCHEMA_VERSION },
+  };
+  return changeMany(store, filter, false, [
     {
       $set: {
         status: { $cond: [isOpen, 'processing', 'scheduled'] },
@@ -237,9 +252,11 @@ export async function resumeForBreaker(store: Store, messenger: string): Promise
   ]);
 }
 
+/** `isHeld`: does the breaker hold them after the change? Who was changed by somebody else in between is not returned. */
 async function changeMany(
   store: Store,
   filter: Filter<CampaignDoc>,
+  isHeld: boolean,
   update: Document[],
 ): Promise<HeldCampaign[]> {
   const found = await store.campaigns
@@ -248,7 +265,16 @@ async function changeMany(
     .toArray();
   if (found.length === 0) return [];
   await store.campaigns.updateMany(filter, update);
-  return found;
+  const after = await store.campaigns
+    .find(
+      { _id: { $in: found.map(({ _id }) => _id) } },
+      { projection: { rev: 1, status: 1, statusReason: 1 } },
+    )
+    .toArray();
+  const changed = new Map(
+    after.flatMap((one) => (isHeldByBreaker(one) === isHeld ? [[one._id.toHexString(), one.rev]] : [])),
+  );
+  return found.filter(({ _id, rev }) => changed.get(_id.toHexString()) === rev + 1);
 }
 
 /** How many campaigns the breaker of each messenger holds. */

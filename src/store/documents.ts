@@ -24,6 +24,8 @@ export interface StatusReason {
   by: string;
   /** Which messenger does not work, where the breaker paused the campaign. */
   messenger?: string;
+  /** Who opened that breaker by hand. */
+  openedBy?: string;
 }
 
 export interface RunLimits {
@@ -239,7 +241,14 @@ export interface WorkerDoc {
   processStartedAt: string;
   version: string;
   /** What other processes must know of a messenger to create campaigns for it. */
-  messengers: { name: string; idempotent: boolean; reconciles: boolean; rate?: Rate }[];
+  messengers: {
+    name: string;
+    idempotent: boolean;
+    reconciles: boolean;
+    /** It tells what it sees of the messenger and follows its breaker. Missing: written before there were breakers. */
+    breaker?: boolean;
+    rate?: Rate;
+  }[];
   sources: string[];
   /** Messengers that failed here and are not well again, and until when nothing is tried, by server time. */
   resting?: { messenger: string; until: Date }[];

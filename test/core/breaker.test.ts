@@ -15,12 +15,12 @@ import {
   opened,
   openedByHand,
   openForMs,
-  opensWith,
   PROBE_LEASE_MS,
   probedBy,
   rampLimit,
   reopened,
   reset,
+  speaksAgainst,
   type Trial,
 } from '../../src/core/breaker.ts';
 import { breakerOf, documentOf } from '../../src/core/breaker-document.ts';
@@ -97,12 +97,91 @@ describe('the evidence', () => {
       2,
       true,
     ],
-    ['what is older than the window', [seen({ consecutive: 9 }, { at: 60_000, row: 61_000 })], 1, false],
-    ['workers of which all are gone', [sick(5)], 0, true],
+    ['a row that is older than the window', [seen({ consecutive: 9 }, { at: 60_000, row: 61_000 })], 1, true],
+    [
+      'the same, of which a later success is older than the window as well',
+      [seen({ consecutive: 9 }, { at: 90_000, row: 95_000 }), seen({}, { at: 80_000, success: 80_000 })],
+      2,
+      false,
+    ],
+    ['a rate that is older than the window', [seen({ failed: 500 }, { at: 60_000 })], 1, false],
   ])('%s', (_what, all, workers, opens) => {
     const evidence = Object.fromEntries(all.map((one, index) => [`w${index}`, one]));
-    expect(opensWith(judgeEvidence(evidence, SETTINGS, NOW), workers)).toBe(opens);
+    const live = new Set(Array.from({ length: workers }, (_, index) => `w${index}`));
+    expect(judgeEvidence(evidence, live, SETTINGS, NOW).opens).toBe(opens);
   });
+
+  it.each<[string, Record<string, Evidence>, string[], boolean]>([
+    ['a worker before and after its restart', { gone: sick(5), a: sick(5) }, ['a', 'b'], false],
+    ['the same, failing fast', { gone: seen({ failed: 50 }), a: seen({ failed: 50 }) }, ['a', 'b'], false],
+    ['the only worker before and after its restart', { gone: sick(4), a: sick(1) }, ['a'], true],
+    ['two, and one that was there before', { gone: sick(1), a: sick(2), b: sick(2) }, ['a', 'b'], true],
+    [
+      'the only worker, and one that is gone for long',
+      { gone: seen({ consecutive: 9 }, { at: 60_000, row: 70_000 }), a: sick(1) },
+      ['a'],
+      false,
+    ],
+  ])('%s', (_what, evidence, live, opens) => {
+    expect(judgeEvidence(evidence, new Set(live), SETTINGS, NOW).opens).toBe(opens);
+  });
+
+  it('where nobody alone speaks against the messenger, all together do not', () => {
+    const counts = fc.integer({ min: 0, max: 40 });
+    const ago = fc.integer({ min: 0, max: 59_000 });
+    const one = fc
+      .record({
+        succeeded: counts,
+        failed: counts,
+        inRow: fc.constantFrom(0, 0, 0, 1, 7),
+        row: ago,
+        success: ago,
+      })
+      .map(({ row, success, inRow, ...rest }) =>
+        seen({ ...rest, inRow, consecutive: inRow }, { success, ...(inRow === 0 ? {} : { row }) }),
+      );
+    fc.assert(
+      fc.property(fc.array(one, { maxLength: 5 }), (all) => {
+        const evidence = Object.fromEntries(all.map((each, index) => [`w${index}`, each]));
+        const verdict = judgeEvidence(evidence, new Set(Object.keys(evidence)), SETTINGS, NOW);
+        if (verdict.opens) expect(all.some((each) => speaksAgainst(each, SETTINGS))).toBe(true);
+      }),
+    );
+  });
+
+  it('a few among thousands say nothing', () => {
+    const healthy = seen({ succeeded: 5_000, failed: 5 }, { success: 10 });
+    expect(speaksAgainst(healthy, SETTINGS)).toBe(false);
+  });
+});
+
+it('failures in a row open it, however far apart they are; one success is enough to begin anew', () => {
+  const gaps = fc.array(
+    fc.oneof(fc.integer({ min: 0, max: 1_000 }), fc.integer({ min: 0, max: 7_200_000 })),
+    {
+      minLength: 1,
+      maxLength: 12,
+    },
+  );
+  fc.assert(
+    fc.property(gaps, fc.option(fc.nat({ max: 11 }), { nil: -1 }), (all, successAfter) => {
+      const window = new OutcomeWindow(SETTINGS.windowMs);
+      let now = NOW;
+      let inRow = 0;
+      for (const [n, gapMs] of all.entries()) {
+        now += gapMs;
+        window.failed({ at: now, startedAt: now, kind: 'unknown', reason: 'no answer' });
+        inRow += 1;
+        if (n === successAfter) {
+          window.succeeded(now);
+          inRow = 0;
+        }
+      }
+      const evidence = { w: window.evidence(now, (at) => at) };
+      const isByRow = inRow >= SETTINGS.consecutiveFailures;
+      expect(judgeEvidence(evidence, new Set(['w']), SETTINGS, now).opens).toBe(isByRow);
+    }),
+  );
 });
 
 describe('how long it is open', () => {
@@ -353,10 +432,9 @@ it('the window of a worker counts what a list of everything counts', () => {
         if (one.kind === 'provider' && counts) lastOfProvider = one.at;
         return { ...one, counts };
       });
-      const recent = counting.filter(({ at }) => at >= now - SETTINGS.windowMs);
-      expect(evidence.inRow).toBe(recent.length);
-      expect(evidence.consecutive).toBe(recent.filter(({ counts }) => counts).length);
-      expect(evidence.rowSince).toBe(recent[0]?.at);
+      expect(evidence.inRow).toBe(counting.length);
+      expect(evidence.consecutive).toBe(counting.filter(({ counts }) => counts).length);
+      expect(evidence.rowSince).toBe(counting[0]?.at);
     }),
     { numRuns: 300 },
   );

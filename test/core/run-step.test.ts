@@ -104,6 +104,7 @@ describe('the next occurrence is held up', () => {
 describe('the campaign after a run', () => {
   const end: RunEnd = {
     campaignStatus: 'processing',
+    heldByBreaker: false,
     runStatus: 'finished',
     othersOpen: false,
     isRecurring: true,
@@ -120,6 +121,18 @@ describe('the campaign after a run', () => {
     ['another run is open', { othersOpen: true, hasNext: false }, 'processing'],
     ['it was cancelled meanwhile', { campaignStatus: 'cancelled' }, 'cancelled'],
     ['it was completed before', { campaignStatus: 'completed' }, 'completed'],
+    ['it is held by the breaker', { campaignStatus: 'paused', heldByBreaker: true }, 'scheduled'],
+    [
+      'it is held by the breaker and ran once',
+      { campaignStatus: 'paused', heldByBreaker: true, isRecurring: false },
+      'completed',
+    ],
+    [
+      'it is held by the breaker, and another run is open',
+      { campaignStatus: 'paused', heldByBreaker: true, othersOpen: true },
+      'paused',
+    ],
+    ['a person paused it meanwhile', { campaignStatus: 'paused' }, 'paused'],
     ['nobody was reached', { report: nobody }, 'scheduled'],
     ['nobody was reached, and it pauses then', { report: nobody, pauseOnFailure: true }, 'paused'],
     ['nobody was reached, but all were skipped', { report: skipped, pauseOnFailure: true }, 'scheduled'],
@@ -140,7 +153,12 @@ it.each([
   ['nobody was surely reached: 10 unknown', { failed: 0, unknown: 10, skipped: 0 }],
   ['nobody was surely reached: 6 unknown, 3 failed', { failed: 3, unknown: 6, skipped: 1 }],
 ])('a campaign pauses itself because %s', (because, counts) => {
-  const end = { campaignStatus: 'processing', runStatus: 'finished', othersOpen: false } as const;
+  const end = {
+    campaignStatus: 'processing',
+    heldByBreaker: false,
+    runStatus: 'finished',
+    othersOpen: false,
+  } as const;
   const rule = { isRecurring: true, hasNext: true, pauseOnFailure: true };
   expect(statusAfter({ ...end, ...rule, report: { total: 10, sent: 0, ...counts } })).toEqual({
     status: 'paused',
@@ -154,5 +172,10 @@ describe('the end', () => {
     const waits = run === 'freezing' || campaign === 'paused';
     const end = run === 'sending' ? 'close' : 'take-out';
     expect(decideEnd(campaign, run)).toBe(waits ? 'wait' : end);
+  });
+
+  it.each(RUN_STATUSES)('of a %s run whose campaign the breaker holds: it waits for nothing', (run) => {
+    const end = { freezing: 'wait', sending: 'close' }[run as string] ?? 'take-out';
+    expect(decideEnd('paused', run, true)).toBe(end);
   });
 });

@@ -143,9 +143,9 @@ it('campaigns follow: in progress is paused, exactly those go on, and whoever co
     'of a newer version': 'processing 3',
   };
 
-  const paused = await pauseForBreaker(store, 'mail', '$detail of a {server}');
+  const paused = await pauseForBreaker(store, 'mail', { detail: '$detail of a {server}' });
   expect(paused.map(({ name }) => name)).toEqual(['going']);
-  expect(await pauseForBreaker(store, 'mail', 'again')).toEqual([]);
+  expect(await pauseForBreaker(store, 'mail', { detail: 'again' })).toEqual([]);
   expect(await statuses()).toEqual({ going: 'paused 4', ...untouched });
   const statusReason = (await db.collection('campaigns').findOne({ name: 'going' }))?.statusReason;
   expect(statusReason).toEqual({
@@ -158,7 +158,7 @@ it('campaigns follow: in progress is paused, exactly those go on, and whoever co
   expect(await heldByBreakers(store)).toEqual(new Map([['mail', 1]]));
 
   await resumeForBreaker(store, 'mail');
-  await pauseForBreaker(store, 'mail', 'by one that slept'); // the next look of anybody finds it
+  await pauseForBreaker(store, 'mail', { detail: 'by one that slept' }); // the next look of anybody finds it
   expect(await statuses()).toMatchObject({ going: 'paused 6' });
   expect((await resumeForBreaker(store, 'mail')).map(({ name }) => name)).toEqual(['going']);
   expect(await statuses()).toEqual({ going: 'processing 7', ...untouched });
