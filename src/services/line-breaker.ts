@@ -227,7 +227,9 @@ export class LineBreaker {
     const live = await this.#liveWorkers();
     const all = mine === undefined ? others : { ...others, [workerId]: mine };
     if (gate.hasNews && (mine ?? told) !== undefined) await this.#tellEvidence(breaker, mine, live, now);
-    const { opens, detail } = judgeEvidence(all, live, settings, now);
+    if (!judgeEvidence(all, live, settings, now).opens) return;
+    // Somebody may have come since they were counted.
+    const { opens, detail } = judgeEvidence(all, await this.#liveWorkers(0), settings, now);
     if (opens) await this.#open(breaker, opened(breaker, detail, settings, now, random()), now);
   }
 
@@ -253,9 +255,9 @@ export class LineBreaker {
   }
 
   /** Ids, with its own. */
-  async #liveWorkers(): Promise<ReadonlySet<string>> {
+  async #liveWorkers(forMs = COUNT_WORKERS_MS): Promise<ReadonlySet<string>> {
     const { clock, workersHaving, workerId } = this.#options;
-    if (clock.monotonic() - this.#workersCountedAt >= COUNT_WORKERS_MS) {
+    if (clock.monotonic() - this.#workersCountedAt >= forMs) {
       this.#live = new Set([...(await workersHaving(this.messenger)), workerId]);
       this.#workersCountedAt = clock.monotonic();
       this.#line.othersHaveIt = this.#live.size > 1;
