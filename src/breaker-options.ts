@@ -6,9 +6,15 @@ import { expectation, expecting, fitting, integer } from './input-checks.ts';
 export interface BreakerOptions {
   /** It opens when at least this part of the sends in the window has failed, above 0 to 1. Default: 0.5. */
   readonly failureRate?: number | undefined;
-  /** With fewer sends in the window the rate says nothing, 1 to 100000. Default: 20. */
+  /**
+   * With fewer sends in the window the rate says nothing, 1 to 100000; it opens as well after so many failures of any kind
+   * in a row, over all workers. Default: 20.
+   */
   readonly minimumVolume?: number | undefined;
-  /** It opens after so many failures of the provider in a row, over all workers, 1 to 1000. Default: 5. */
+  /**
+   * It opens after so many failures of the provider in a row, over all workers and however far apart, 1 to 1000. Those that
+   * failed together count once. Default: 5.
+   */
   readonly consecutiveFailures?: number | undefined;
   /** How far back is looked, 1000 to 3600000 ms. Default: 60000. */
   readonly windowMs?: number | undefined;

@@ -92,7 +92,13 @@ export async function endRun(
   const statusReason: StatusReason | undefined =
     because === undefined ? undefined : { code: 'run_failed', detail: because, at: now, by: 'scheduler' };
   const then = { status, ...(statusReason === undefined ? {} : { statusReason }) };
-  const closed = await closeRunOnCampaign(store, campaign, { runId: run._id, orderNo: run.orderNo }, then, now);
+  const closed = await closeRunOnCampaign(
+    store,
+    campaign,
+    { runId: run._id, orderNo: run.orderNo },
+    then,
+    now,
+  );
   if (!closed) return 'not-yet';
   try {
     await options.onClosed(campaign);

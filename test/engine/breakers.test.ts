@@ -115,7 +115,8 @@ it('by hand: stays open until it is closed by hand; a person’s pause outlives 
     campaignsPaused: 2,
   });
   gate.open();
-  await Promise.all([rig.until(first.id, 'paused'), rig.until(second.id, 'paused')]);
+  const [held] = await Promise.all([rig.until(first.id, 'paused'), rig.until(second.id, 'paused')]);
+  expect(held.statusReason).toMatchObject({ code: 'breaker_open', by: 'breaker', openedBy: 'anna' });
   expect(await rig.scheduler.why(first.id)).toMatchObject({ code: 'breaker_open', openedBy: 'anna' });
   await rig.scheduler.campaigns.pause(second.id, { by: 'bert', reason: 'a wrong link' });
   await expect.poll(() => provider.inFlight, PATIENCE).toBe(0);

@@ -115,6 +115,11 @@ it('a campaign that its breaker holds says so, and one that a person paused says
   expect(await shown()).toMatchObject(held);
   expect((await ask('GET', `/campaigns/${id}`)).body.campaign).toMatchObject(held);
   expect(await ask('POST', `/campaigns/${id}/resume`)).toMatchObject({ status: 409 });
+  await campaignsOf(db).updateOne({}, { $set: { 'statusReason.openedBy': 'bert' } });
+  expect(await shown()).toMatchObject({
+    status_message:
+      'Paused because bert opened the breaker of the messenger `post`; it goes on when somebody closes it',
+  });
   await rig.scheduler.campaigns.cancel(id);
   expect(await shown()).not.toHaveProperty('status_message');
 });

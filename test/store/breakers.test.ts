@@ -165,6 +165,41 @@ it('campaigns follow: in progress is paused, exactly those go on, and whoever co
   expect(await db.collection('campaigns').countDocuments({ statusReason: { $exists: true } })).toBe(1);
 });
 
+it('only what was changed is told of; what a person opens by hand says so, also where it was held already', async () => {
+  const [kept, cancelled] = ['kept', 'cancelled'].map((name) => ({
+    _id: new ObjectId(),
+    name,
+    status: 'processing',
+    rev: 3,
+    messenger: 'mail',
+    openRuns: [{ runId: name, occurrence: 'once' }],
+    schemaVersion: 1,
+  }));
+  await db.collection('campaigns').insertMany([kept, cancelled] as never);
+  const campaigns = new Proxy(store.campaigns, {
+    get: (target, key) => {
+      const value: unknown = Reflect.get(target, key, target);
+      if (key !== 'updateMany') return typeof value === 'function' ? value.bind(target) : value;
+      return async (...args: Parameters<typeof target.updateMany>) => {
+        await target.updateOne({ name: 'cancelled' }, { $set: { status: 'cancelled', rev: 4 } });
+        return target.updateMany(...args);
+      };
+    },
+  });
+  const told = await pauseForBreaker({ ...store, campaigns }, 'mail', { detail: 'refused' });
+  expect(told.map(({ name }) => name)).toEqual(['kept']);
+
+  const byAnna = { detail: 'they move house', openedBy: 'anna' };
+  expect(await pauseForBreaker(store, 'mail', byAnna)).toHaveLength(1);
+  expect(await pauseForBreaker(store, 'mail', byAnna)).toEqual([]);
+  expect(await db.collection('campaigns').findOne({ name: 'kept' })).toMatchObject({
+    status: 'paused',
+    statusReason: { code: 'breaker_open', ...byAnna, by: 'breaker' },
+    rev: 5,
+  });
+  expect((await resumeForBreaker(store, 'mail')).map(({ name }) => name)).toEqual(['kept']);
+});
+
 it('looking for campaigns that a breaker holds reads only those', async () => {
   await db.collection('campaigns').insertMany(
     Array.from({ length: 200 }, (_, n) => ({
