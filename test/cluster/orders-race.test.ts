@@ -6,6 +6,7 @@ import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest';
 import { DeliveryError } from '../../src/messengers/messenger.ts';
 import {
   campaignsOf,
+  NO_BREAKER,
   pagesOf,
   people,
   type Rig,
@@ -47,8 +48,8 @@ const roundsOf = ({ provider }: Rig, id: string): number => {
 };
 
 it('given while the run is closing, an order is carried out once: before, in between or after', async () => {
-  const rig = await startRig(uri);
-  const other = await startRig(uri, { provider: rig.provider });
+  const rig = await startRig(uri, NO_BREAKER);
+  const other = await startRig(uri, { ...NO_BREAKER, provider: rig.provider });
   rig.provider.plan(({ recipient }) => (recipient.id.startsWith('p1') ? failing() : undefined));
   const { id } = await rig.create({ audience: people(20) });
   const failed = 11;
@@ -66,8 +67,8 @@ it('given while the run is closing, an order is carried out once: before, in bet
 });
 
 it('orders rain on pages at work: nobody gets more rounds than were ordered, and all is settled', async () => {
-  const rig = await startRig(uri);
-  const other = await startRig(uri, { provider: rig.provider });
+  const rig = await startRig(uri, NO_BREAKER);
+  const other = await startRig(uri, { ...NO_BREAKER, provider: rig.provider });
   rig.provider.plan(async ({ recipient, attempt }) => {
     await new Promise((resolve) => setTimeout(resolve, 2));
     if (recipient.id.startsWith('p1')) failing();
@@ -107,7 +108,7 @@ it.each([
   ['cancel', 'sent', { skipped: 1000 }],
 ] as const)('the worker dies half-way through a hundred pages: %s', async (what, fate, books) => {
   const through = `${proxy.uriFor(name)}`;
-  const fleet = await startFleet(1, { uri: through, fate, scheduler: SHORT });
+  const fleet = await startFleet(1, { uri: through, fate, scheduler: { ...SHORT, ...NO_BREAKER } });
   const api = await startRig(uri, { worker: false });
   const [first] = fleet.workers;
   const { campaigns } = api.scheduler;

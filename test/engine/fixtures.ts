@@ -16,7 +16,7 @@ import type { CampaignDoc, LedgerPageDoc, RunDoc } from '../../src/store/documen
 import { openStore, type Store } from '../../src/store/store.ts';
 import { Signals } from '../queue/signals.ts';
 import { newProvider, PATIENCE, type Provider } from './provider.ts';
-import { SHORT } from './short.ts';
+import { NO_BREAKER, SHORT } from './short.ts';
 import { LONG_HELD, RARE_HEARTBEAT, type TestClock, testClock } from './test-clock.ts';
 
 export interface LogEntry {
@@ -52,7 +52,7 @@ export const COLLECTIONS = [
   'agendaJobs',
 ] as const;
 
-export { SHORT };
+export { NO_BREAKER, SHORT };
 
 vi.setConfig({ testTimeout: PATIENCE.timeout + 20_000, hookTimeout: 60_000 });
 

@@ -4,7 +4,16 @@ import type { Resolution } from '../../src/core/orders.ts';
 import { DeliveryError } from '../../src/messengers/messenger.ts';
 import { door } from '../queue/signals.ts';
 import { testDatabase } from '../support/mongo.ts';
-import { campaignsOf, inHours, people, type Rig, runsOf, startRig, tidyUpAfterEach } from './fixtures.ts';
+import {
+  campaignsOf,
+  inHours,
+  NO_BREAKER,
+  people,
+  type Rig,
+  runsOf,
+  startRig,
+  tidyUpAfterEach,
+} from './fixtures.ts';
 import { PATIENCE } from './provider.ts';
 
 const { db, uri } = await testDatabase();
@@ -37,7 +46,7 @@ async function finished(rig: Rig, fate: () => never) {
 
 describe('retry failed', () => {
   it('sends to all who failed once more, with new keys and attempts, and closes the books again', async () => {
-    const rig = await startRig(uri);
+    const rig = await startRig(uri, NO_BREAKER);
     const { scheduler, provider, signals } = rig;
     const completed = signals('campaign:completed');
     const id = await finished(rig, permanently);
@@ -58,7 +67,7 @@ describe('retry failed', () => {
   });
 
   it('of some sends to these only', async () => {
-    const rig = await startRig(uri);
+    const rig = await startRig(uri, NO_BREAKER);
     const id = await finished(rig, permanently);
     await rig.scheduler.campaigns.retryFailed(id, { recipients: ['p1', 'p3', 'p7'] });
     await untilBooksClosed();
@@ -67,7 +76,7 @@ describe('retry failed', () => {
   });
 
   it('where nobody failed, or with somebody who fails again, ends all the same', async () => {
-    const rig = await startRig(uri);
+    const rig = await startRig(uri, NO_BREAKER);
     const id = await finished(rig, permanently);
     plan(rig, permanently);
     for (const attempt of [1, 2]) {
@@ -89,7 +98,7 @@ describe('resolve unknown', () => {
   const books = { sent: { sent: 45 }, failed: { sent: 40, failed: 5 }, resend: { sent: 45 } } as const;
 
   it.each<Resolution>(['sent', 'failed', 'resend'])('as %s, all, when completed', async (as) => {
-    const rig = await startRig(uri);
+    const rig = await startRig(uri, NO_BREAKER);
     const { scheduler, provider } = rig;
     const completed = rig.signals('campaign:completed');
     const id = await finished(rig, silently);
@@ -107,7 +116,7 @@ describe('resolve unknown', () => {
   });
 
   it.each<Resolution>(['sent', 'failed', 'resend'])('as %s, two of them, while processing', async (as) => {
-    const rig = await startRig(uri);
+    const rig = await startRig(uri, NO_BREAKER);
     const { scheduler, provider } = rig;
     const rest = door();
     provider.plan(async ({ recipient, attempt }) => {
@@ -126,7 +135,7 @@ describe('resolve unknown', () => {
   });
 
   it('as sent or failed when cancelled: the books change, the status does not; a resend is refused', async () => {
-    const rig = await startRig(uri);
+    const rig = await startRig(uri, NO_BREAKER);
     const { scheduler, provider } = rig;
     const rest = door();
     provider.plan(async ({ recipient }) => {
@@ -153,7 +162,7 @@ describe('resolve unknown', () => {
   });
 
   it('one after another while the run of a cancelled campaign closes each time: none is lost', async () => {
-    const rig = await startRig(uri);
+    const rig = await startRig(uri, NO_BREAKER);
     const { scheduler, provider } = rig;
     provider.plan(() => silently());
     const { id } = await rig.create({ audience: people(30), concurrency: 30, onUnknown: 'hold' });
@@ -169,7 +178,7 @@ describe('resolve unknown', () => {
   });
 
   it('while paused waits with sending until it is resumed', async () => {
-    const rig = await startRig(uri);
+    const rig = await startRig(uri, NO_BREAKER);
     const { scheduler, provider } = rig;
     plan(rig, silently);
     const { id } = await rig.create({ audience: people(400), concurrency: 5 });
@@ -188,7 +197,7 @@ describe('resolve unknown', () => {
 
 describe('an order that cannot be given', () => {
   it('says why, and changes nothing', async () => {
-    const rig = await startRig(uri);
+    const rig = await startRig(uri, NO_BREAKER);
     const { campaigns } = rig.scheduler;
     const { id } = await rig.create({ sendAt: inHours(1) });
     await expect(campaigns.retryFailed(id)).rejects.toMatchObject({

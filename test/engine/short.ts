@@ -11,3 +11,6 @@ export const SHORT = {
   sendTimeoutMs: 20_000,
   pageSize: 10,
 } as const;
+
+/** For tests whose provider fails at will, of what is not about breakers. */
+export const NO_BREAKER = { breaker: false } as const;
