@@ -9,12 +9,9 @@ import type { AlertDoc } from '../store/documents.ts';
 import { countQuarantined } from '../store/standing.ts';
 import type { Store } from '../store/store.ts';
 import { parkedPages, type RunProgress, runProgress, stillParked } from '../store/watch.ts';
-import { asRaised, type Check, type WatchdogContext } from './watchdog-check.ts';
+import { asRaised, type Check, inTurn, type WatchdogContext } from './watchdog-check.ts';
 
 const MOST_TOLD = 100;
-/** A look goes through all pages of a run. */
-const LOOKED_AT_PER_ROUND = 5;
-
 export function checkAside({ store }: WatchdogContext): Check {
   let lastTold = '';
   let lastOpen = '';
@@ -72,16 +69,6 @@ export async function quarantinedOf(store: Store, run: RunProgress): Promise<Ale
 
 function aboutRun({ _id: runId, name, campaignId }: RunProgress) {
   return { runId, name, campaignId: campaignId.toHexString() };
-}
-
-/** The next few in the order of their keys, and round again. */
-function inTurn(keys: readonly string[], after: string): string[] {
-  const sorted = [...keys].sort();
-  const from = Math.max(
-    0,
-    sorted.findIndex((key) => key > after),
-  );
-  return [...sorted.slice(from), ...sorted.slice(0, from)].slice(0, LOOKED_AT_PER_ROUND);
 }
 
 function runIdOf({ detail }: AlertDoc): string {

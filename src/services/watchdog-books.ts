@@ -1,7 +1,7 @@
 /**
  * Failures and books: runs with many failures, and ledgers that contradict themselves. Invariant: reads only, and a bounded
- * number of pages in a round, one after the other through all there are; what was found is looked at again in every round,
- * by whichever process is the watchdog, because the raised alert itself says where.
+ * number of pages in a round, one after the other through all there are; what was found is looked at again, a few runs in a
+ * round, by whichever process is the watchdog, because the raised alert itself says where.
  */
 import {
   type Drift,
@@ -17,13 +17,12 @@ import { DELIVERY_STATES, LedgerPage } from '../core/ledger-page.ts';
 import type { AlertDoc } from '../store/documents.ts';
 import { sumPages } from '../store/ledger-sums.ts';
 import { finishedRuns, type PageBooks, pageBooks, type RunProgress, runProgress } from '../store/watch.ts';
-import { asRaised, type Check, type WatchdogContext } from './watchdog-check.ts';
+import { asRaised, type Check, inTurn, type WatchdogContext } from './watchdog-check.ts';
 
 /** How long the failures of a finished run are an alert, where nobody acknowledges it, ms. */
 const FINISHED_TOLD_MS = 3_600_000;
 const PAGES_PER_ROUND = 100;
 const REPORTS_PER_ROUND = 1;
-const MOST_AGAIN = 50;
 
 export const MANY_FAILED = 'many_failed';
 
@@ -113,13 +112,21 @@ function runIdsOf(alerts: readonly AlertDoc[]): string[] {
 export function checkBooks({ store }: WatchdogContext): Check {
   let page = '';
   let run = '';
+  let lastTold = '';
   /** Reports that differed at the last look: a truth may just have come, so they are looked at once more. */
   let doubtful = new Set<string>();
   return {
     name: 'books',
     kinds: ['ledger_drift'],
     look: async ({ raised }) => {
-      const told = raised.filter(({ kind }) => kind === 'ledger_drift').slice(0, MOST_AGAIN);
+      const all = raised.filter(({ kind }) => kind === 'ledger_drift');
+      const turn = inTurn(
+        all.map(({ _id }) => _id),
+        lastTold,
+      );
+      lastTold = turn.at(-1) ?? '';
+      const told = all.filter(({ _id }) => turn.includes(_id));
+      const others = all.filter(({ _id }) => !turn.includes(_id));
       const again = told.flatMap(({ detail }) => (detail?.pageIds as string[] | undefined) ?? []);
       const books = await pageBooks(store, page, PAGES_PER_ROUND, again);
       page = books.rolling.length < PAGES_PER_ROUND ? '' : (books.rolling.at(-1)?._id ?? '');
@@ -131,20 +138,21 @@ export function checkBooks({ store }: WatchdogContext): Check {
 
       const rolling = await finishedRuns(store, run, REPORTS_PER_ROUND);
       run = rolling.at(-1)?._id ?? '';
-      const runsAgain = [...doubtful, ...runIdsOf(told)].slice(0, MOST_AGAIN);
+      const runsAgain = [...doubtful, ...runIdsOf(told)];
       const found = new Map(
         [...rolling, ...(await runProgress(store, runsAgain))].map((one) => [one._id, one]),
       );
       const wrongReports = new Set<string>();
       for (const one of found.values()) if (await reportDiffers(store, one)) wrongReports.add(one._id);
-      const raisedAlready = new Set(runIdsOf(told));
+      const raisedAlready = new Set(runIdsOf(all));
       for (const runId of wrongReports) {
         if (!drifts.has(runId) && (doubtful.has(runId) || raisedAlready.has(runId))) drifts.set(runId, []);
       }
-      doubtful = wrongReports;
-      return drifted(
+      doubtful = new Set([...wrongReports].filter((runId) => !drifts.has(runId)));
+      const news = drifted(
         [...drifts].map(([runId, pageIds]): Drift => ({ runId, campaignId: runId.slice(0, 24), pageIds })),
       );
+      return [...others.map(asRaised), ...news];
     },
   };
 }

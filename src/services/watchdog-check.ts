@@ -87,6 +87,19 @@ export class Motion {
   }
 }
 
+/** A look goes through all pages of a run. */
+const RUNS_PER_ROUND = 5;
+
+/** The next few in the order of their keys, and round again. */
+export function inTurn(keys: readonly string[], after: string): string[] {
+  const sorted = [...keys].sort();
+  const from = Math.max(
+    0,
+    sorted.findIndex((key) => key > after),
+  );
+  return [...sorted.slice(from), ...sorted.slice(0, from)].slice(0, RUNS_PER_ROUND);
+}
+
 export interface Check {
   readonly name: string;
   /** Alerts of these kinds are its own: what is raised of them and not among its answers is cleared. */

@@ -325,6 +325,31 @@ test('recipients put aside by a worker that died before it told, a few runs in a
   await stop();
 });
 
+test('books that contradict themselves in many runs: none is over before it was looked at again', async () => {
+  await worker('live');
+  const { round, told, alerter } = startProcess('first');
+  const keys: string[] = [];
+  const page = { n: 0, status: 'done', orderNo: 0, deaths: 0, schemaVersion: 1, states: 's' };
+  const good = { ...page, counts: { ...counts, pending: 0, sent: 1 } };
+  const others = Array.from({ length: 150 }, (_, n) => ({ ...good, _id: `x${n}` as never, runId: 'x' }));
+  await db.collection('ledger_pages').insertMany(others);
+  for (let n = 0; n < 60; n += 1) {
+    const runId = `${new ObjectId().toHexString()}:once`;
+    const _id = `${runId}:0`;
+    const wrong = { ...page, counts: { ...good.counts, sent: 2 } };
+    await db.collection('ledger_pages').insertOne({ ...wrong, _id: _id as never, runId });
+    keys.push(`run:drift:${runId}`);
+    await alerter.raise(news(`run:drift:${runId}`, 'ledger_drift', { runId, pageIds: [_id] }));
+  }
+  for (let n = 0; n < 2; n += 1) await round();
+  expect(told.filter((line) => line.startsWith('-'))).toEqual([]);
+  await db.collection('ledger_pages').updateMany({}, { $set: { 'counts.sent': 1 } });
+  for (let n = 0; n < 12; n += 1) await round();
+  expect(told.filter((line) => line.startsWith('-')).toSorted()).toEqual(
+    keys.map((key) => `-${key}`).toSorted(),
+  );
+});
+
 test('of a recurring campaign each run has an alert of its own', () => {
   const about = { campaignId: 'c', name: 'News' };
   const keys = ['c:1', 'c:2'].map((runId) => quarantinedNews({ ...about, runId }).key);
