@@ -12,13 +12,14 @@ import {
 import type { CampaignStatus } from './core/campaign-machine.ts';
 import type { Checkpoint } from './core/checkpoint.ts';
 import { settledCount } from './core/ledger-page.ts';
+import { isPlainObject } from './core/plain-data.ts';
 import { spacingMs } from './core/rate.ts';
 import { windowAt, zoneOf } from './core/send-window.ts';
 import type { Standing, StandingFacts } from './core/standing.ts';
 import { explainStanding } from './core/why.ts';
-import { ValidationError } from './errors.ts';
+import { type Problem, ValidationError } from './errors.ts';
 import { anyCampaign } from './existing-campaign.ts';
-import { expectation, integerProblems } from './input-checks.ts';
+import { expectation, integerProblems, unknownKey } from './input-checks.ts';
 import { type RunHead, standingReads } from './standing-reads.ts';
 import { type Alert, alertsOfCampaigns } from './store/alerts.ts';
 import { campaignsInStatus, parseId } from './store/campaigns.ts';
@@ -71,6 +72,7 @@ export interface ListHealthOptions {
 }
 
 const NOT_FINAL = ['draft', 'scheduled', 'processing', 'paused'] as const satisfies CampaignStatus[];
+const LIST_KEYS = ['limit', 'after'];
 const MAX_LISTED = 1_000;
 const ALERTS_SHOWN = 5;
 
@@ -87,15 +89,22 @@ export async function campaignHealth(options: CampaignHealthOptions, id: string)
 /** Campaigns that are not final, in the order of creation. @throws ValidationError `invalid_options`. */
 export async function campaignsHealth(
   options: CampaignHealthOptions,
-  { limit = 100, after }: ListHealthOptions,
+  asked: ListHealthOptions,
 ): Promise<CampaignHealthList> {
+  if (!isPlainObject(asked as unknown)) {
+    const what = 'the id of a campaign, or an object with named values for a list';
+    refuse([{ path: '(input)', message: expectation('campaignId', what, asked) }]);
+  }
+  const { limit = 100, after } = asked;
   const position = after === undefined ? undefined : parseId(String(after));
   const problems = integerProblems('limit', limit, 1, MAX_LISTED);
   if (after !== undefined && position === undefined) {
     problems.push({ path: 'after', message: expectation('after', 'the id of a campaign', after) });
   }
-  if (problems.length > 0)
-    throw new ValidationError('invalid_options', 'The health of campaigns cannot be listed', problems);
+  for (const key of Object.keys(asked)) {
+    if (!LIST_KEYS.includes(key)) problems.push({ path: key, message: unknownKey(key, key, LIST_KEYS) });
+  }
+  if (problems.length > 0) refuse(problems);
   const found = await campaignsInStatus(options.store, NOT_FINAL, position, limit + 1);
   const shown = found.slice(0, limit);
   const campaigns = await healthOf(options, shown, async () => undefined);
@@ -104,6 +113,10 @@ export async function campaignsHealth(
     campaigns,
     ...(found.length > limit && last !== undefined ? { next: last._id.toHexString() } : {}),
   };
+}
+
+function refuse(problems: readonly Problem[]): never {
+  throw new ValidationError('invalid_options', 'The health of campaigns cannot be looked at', problems);
 }
 
 /** `otherwise`: the run to tell of where none is open. */

@@ -66,7 +66,7 @@ export interface Versions {
   readonly version: string;
   readonly node: string;
   readonly agenda: string | null;
-  /** Of the server. */
+  /** Of the server, when this scheduler was started. */
   readonly mongodb: string | null;
 }
 
@@ -164,6 +164,7 @@ class Scheduler implements CampaignScheduler {
   #closed = false;
   #forgetSignals: () => void = () => undefined;
   #forgetCrashes: () => void = () => undefined;
+  #mongodbVersion: string | null = null;
   readonly #recordCrash: ReturnType<typeof crashRecorder>;
 
   constructor(options: ResolvedOptions, store: Store) {
@@ -379,7 +380,10 @@ class Scheduler implements CampaignScheduler {
 
   async start(): Promise<void> {
     const { logger, worker, handleSignals, crashHandlers } = this.#options;
-    await this.#serverClock.measure(() => serverTime(this.#store));
+    [this.#mongodbVersion] = await Promise.all([
+      serverVersion(this.#store).catch(() => null),
+      this.#serverClock.measure(() => serverTime(this.#store)),
+    ]);
     await this.#alarms.ensureIndexes();
     if (!this.#store.replicaSet) {
       logger.info(
@@ -466,8 +470,8 @@ class Scheduler implements CampaignScheduler {
   }
   async versions(): Promise<Versions> {
     this.#assertRunning();
-    const mongodb = await serverVersion(this.#store).catch(() => null);
-    return { name: NAME, version: VERSION, node: process.versions.node, agenda: agendaVersion(), mongodb };
+    const { node } = process.versions;
+    return { name: NAME, version: VERSION, node, agenda: agendaVersion(), mongodb: this.#mongodbVersion };
   }
   async workers({ limit }: { readonly limit?: number | undefined } = {}): Promise<WorkerView[]> {
     this.#assertRunning();

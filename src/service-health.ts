@@ -67,7 +67,7 @@ export function createServiceHealth(context: ServiceHealthOptions): () => Promis
   let askedAt = Number.NEGATIVE_INFINITY;
   let answeredAt = startedAt;
   let latencyMs: number | null = null;
-  let failed = false;
+  let unanswered = 0;
   let liveWorker: boolean | null = null;
   let opened: ReadonlyMap<string, string> = new Map();
 
@@ -88,9 +88,9 @@ export function createServiceHealth(context: ServiceHealthOptions): () => Promis
         throw new Error('no answer in time');
       });
       latencyMs = clock.monotonic() - askedAt;
-      failed = false;
+      unanswered = 0;
     } catch {
-      failed = true;
+      unanswered += 1;
     }
   };
   const heardAt = (): number => Math.max(answeredAt, worker?.sharing.lookedAt ?? startedAt);
@@ -127,10 +127,10 @@ export function createServiceHealth(context: ServiceHealthOptions): () => Promis
       });
     }
     if (asking !== undefined) {
-      const isKnown = failed || (latencyMs !== null && clock.monotonic() - heardAt() < RECENT_MS);
+      const isKnown = unanswered > 0 || (latencyMs !== null && clock.monotonic() - heardAt() < RECENT_MS);
       await orAtDeadline(asking, isKnown ? SHORT_MS : ANSWER_MS, clock, () => undefined);
     }
-    const database = { answeredMsAgo: clock.monotonic() - heardAt(), latencyMs, failed };
+    const database = { answeredMsAgo: clock.monotonic() - heardAt(), latencyMs, unanswered };
     return judgeService(
       { now: context.serverNow(), database, queue: queue(), messengers: messengers() },
       limits,

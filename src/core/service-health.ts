@@ -1,6 +1,7 @@
 /**
  * Is this process well? Pure: facts in, a verdict of each part out. Invariant: only what restarting this process may heal,
- * or what makes it useless, is `sick`; a provider that is away is `degraded`, because no restart here brings it back.
+ * or what makes it useless, is `sick`; a provider that is away is `degraded`, because no restart here brings it back, and so
+ * is a database that is away for no longer than a failover takes: else all processes would be restarted at once.
  */
 
 export type PartStatus = 'ok' | 'degraded' | 'sick';
@@ -57,8 +58,8 @@ export interface ServiceFacts {
   readonly database: {
     readonly answeredMsAgo: number;
     readonly latencyMs: number | null;
-    /** The last ping was not answered in time, or with an error. */
-    readonly failed: boolean;
+    /** Pings in a row that were not answered in time, or with an error. */
+    readonly unanswered: number;
   };
   readonly queue: QueueFacts;
   readonly messengers: readonly { readonly name: string; readonly sick?: string | undefined }[];
@@ -71,6 +72,8 @@ export interface ServiceLimits {
   readonly heartbeatMs: number;
 }
 
+/** A database that was not heard for longer is no failover any more (by default an election begins after 10 s), ms. */
+const AWAY_MS = 15_000;
 /** A ping slower than this shows a database that has trouble, ms. */
 const SLOW_PING_MS = 500;
 /** An event loop that was late by so much shows a process that has trouble, ms. */
@@ -96,9 +99,11 @@ function shownDatabase({ answeredMsAgo, latencyMs }: ServiceFacts['database']) {
   return { answeredMsAgo: Math.round(answeredMsAgo), latencyMs: latencyMs && Math.round(latencyMs) };
 }
 
-function databasePart({ answeredMsAgo, latencyMs, failed }: ServiceFacts['database']): Part {
-  if (failed) {
-    return { status: 'sick', reason: `MongoDB does not answer; it last did ${seconds(answeredMsAgo)} ago.` };
+function databasePart({ answeredMsAgo, latencyMs, unanswered }: ServiceFacts['database']): Part {
+  if (unanswered > 0) {
+    const isAway = unanswered > 1 && answeredMsAgo > AWAY_MS;
+    const reason = `MongoDB does not answer; it last did ${seconds(answeredMsAgo)} ago.`;
+    return { status: isAway ? 'sick' : 'degraded', reason };
   }
   if (latencyMs !== null && latencyMs > SLOW_PING_MS) {
     return { status: 'degraded', reason: `MongoDB took ${seconds(latencyMs)} to answer a ping.` };

@@ -1,6 +1,6 @@
 /**
  * Looking at campaigns, and giving orders to them. Invariant: nothing here decides; the scheduler refuses what cannot be.
- * Lists name no recipients, contents, metadata or parameters of sources.
+ * Lists name no recipients, contents, metadata or parameters of sources; recipients are named under an action of its own.
  */
 import type { Request, RequestHandler, Router } from 'express';
 import type { By } from '../campaign-changes.ts';
@@ -21,7 +21,7 @@ export interface CampaignRoutesOptions {
     readonly campaigns: RoutedCampaigns;
   };
   /** The guards before a route that only reads, and before one that reads a body. */
-  readonly reading: RequestHandler[];
+  readonly reading: (action: RouterAction) => RequestHandler[];
   readonly ordering: (action: RouterAction) => RequestHandler[];
   /** Who sends the request; `undefined`: not known. */
   readonly identify: (request: Request) => string | undefined;
@@ -31,7 +31,7 @@ export function addCampaignRoutes(router: Router, options: CampaignRoutesOptions
   const { scheduler, reading, ordering, identify } = options;
   const { campaigns } = scheduler;
 
-  router.get('/campaigns', ...reading, async (request, response) => {
+  router.get('/campaigns', ...reading('read'), async (request, response) => {
     const { limit, filter } = listing(request);
     const found = await campaigns.list({ ...filter, limit });
     const last = found.at(-1);
@@ -47,16 +47,16 @@ export function addCampaignRoutes(router: Router, options: CampaignRoutesOptions
     });
   });
 
-  router.get('/campaigns/:id', ...reading, async (request, response) => {
+  router.get('/campaigns/:id', ...reading('read'), async (request, response) => {
     const campaign = await scheduler.overview(campaignIdOf(request));
     response.json({ success: true, campaign: { ...campaign, ...statusWords(campaign) } });
   });
 
-  router.get('/campaigns/:id/why', ...reading, async (request, response) => {
+  router.get('/campaigns/:id/why', ...reading('read'), async (request, response) => {
     response.json({ success: true, why: await scheduler.why(campaignIdOf(request)) });
   });
 
-  router.get('/campaigns/:id/occurrences', ...reading, async (request, response) => {
+  router.get('/campaigns/:id/occurrences', ...reading('read'), async (request, response) => {
     const id = campaignIdOf(request);
     queryOf(request, ['limit']);
     response.json({
@@ -65,7 +65,7 @@ export function addCampaignRoutes(router: Router, options: CampaignRoutesOptions
     });
   });
 
-  router.get('/campaigns/:id/failures', ...reading, async (request, response) => {
+  router.get('/campaigns/:id/failures', ...reading('failures'), async (request, response) => {
     const id = campaignIdOf(request);
     const { occurrence } = queryOf(request, ['occurrence', 'limit', 'samples']);
     const report = await campaigns.failures(id, {

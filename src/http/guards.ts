@@ -18,6 +18,7 @@ export type RouterAction =
   | 'read-alerts'
   | 'acknowledge-alert'
   | 'health'
+  | 'failures'
   | 'open-breaker'
   | 'close-breaker'
   | 'reset-breaker';
@@ -49,10 +50,16 @@ function isSameHost(origin: string, host: string | undefined): boolean {
   }
 }
 
+/** Only `true` allows. */
+export async function isAllowed(authorize: Authorize, request: Request, action: RouterAction) {
+  const allowed: unknown = await authorize(request, action);
+  return allowed === true;
+}
+
 export function askFirst(authorize: Authorize, action: RouterAction): RequestHandler {
   return async (request, _response, next) => {
-    const allowed: unknown = await authorize(request, action);
-    if (allowed !== true) throw new Refusal(403, 'forbidden', 'This request is not allowed to do this');
+    if (!(await isAllowed(authorize, request, action)))
+      throw new Refusal(403, 'forbidden', 'This request is not allowed to do this');
     next();
   };
 }

@@ -1,8 +1,9 @@
 /**
  * Is this process, the cluster, a campaign well? Invariant: only looks, and each look is bounded; what is sick is said with
- * the reason, and 503 only where the process cannot do its work.
+ * the reason, and 503 only where the process cannot do its work. Recipients are named to nobody who may not see failures.
  */
-import type { RequestHandler, Router } from 'express';
+import type { Request, RequestHandler, Router } from 'express';
+import type { CampaignHealth } from '../campaign-health.ts';
 import type { CampaignScheduler } from '../scheduler.ts';
 import type { RouterAction } from './guards.ts';
 import { campaignIdOf, numberOf, queryOf } from './request-input.ts';
@@ -10,9 +11,11 @@ import { campaignIdOf, numberOf, queryOf } from './request-input.ts';
 export interface HealthRoutesOptions {
   readonly scheduler: Pick<CampaignScheduler, 'serviceHealth' | 'versions' | 'workers' | 'health'>;
   readonly reading: (action: RouterAction) => RequestHandler[];
+  /** May this request see who the recipients are? */
+  readonly mayName: (request: Request) => Promise<boolean>;
 }
 
-export function addHealthRoutes(router: Router, { scheduler, reading }: HealthRoutesOptions): void {
+export function addHealthRoutes(router: Router, { scheduler, reading, mayName }: HealthRoutesOptions): void {
   router.get('/health', ...reading('health'), async (_request, response) => {
     const health = await scheduler.serviceHealth();
     response.status(health.status === 'unhealthy' ? 503 : 200).json(health);
@@ -23,7 +26,8 @@ export function addHealthRoutes(router: Router, { scheduler, reading }: HealthRo
   });
 
   router.get('/campaigns/:id/health', ...reading('read'), async (request, response) => {
-    response.json({ success: true, health: await scheduler.health(campaignIdOf(request)) });
+    const health = await scheduler.health(campaignIdOf(request));
+    response.json({ success: true, health: (await mayName(request)) ? health : nameless(health) });
   });
 
   router.get('/campaigns-health', ...reading('read'), async (request, response) => {
@@ -32,7 +36,7 @@ export function addHealthRoutes(router: Router, { scheduler, reading }: HealthRo
       limit: numberOf(request, 'limit'),
       after: after as string | undefined, // checked where it is used
     });
-    response.json({ success: true, ...list });
+    response.json({ success: true, ...list, campaigns: list.campaigns.map(nameless) });
   });
 
   router.get('/workers', ...reading('read'), async (request, response) => {
@@ -40,4 +44,11 @@ export function addHealthRoutes(router: Router, { scheduler, reading }: HealthRo
     const workers = await scheduler.workers({ limit: numberOf(request, 'limit') });
     response.json({ success: true, workers });
   });
+}
+
+/** Without the recipient who is next. */
+function nameless({ heartbeat, ...health }: CampaignHealth) {
+  if (heartbeat === null) return { ...health, heartbeat };
+  const { recipient: _, ...shown } = heartbeat;
+  return { ...health, heartbeat: shown };
 }

@@ -16,6 +16,7 @@ import { addCampaignRoutes, type RoutedCampaigns } from './campaign-routes.ts';
 import {
   type Authorize,
   askFirst,
+  isAllowed,
   keepNoCopy,
   type RouterAction,
   refuseOtherBodies,
@@ -74,8 +75,8 @@ const MAX_LISTED = 1_000;
  * | `POST /alerts/:key/acknowledge` | acknowledge-alert | `{ alert }` |
  * | `GET /health` | health | `{ status, timestamp, services }`; 503 where the database or the queue of this process is sick |
  * | `GET /version` | health | `{ name, version, node, agenda, mongodb }` |
- * | `GET /campaigns/:id/failures?occurrence=&limit=&samples=` | read | `{ failed, unknown, groups, others }`: reasons of failed and unknown ones, grouped |
- * | `GET /campaigns/:id/health` | read | `{ health }`: one word, why, heartbeat, checkpoint, crash, alerts |
+ * | `GET /campaigns/:id/failures?occurrence=&limit=&samples=` | failures | `{ failed, unknown, groups, others }`: reasons of failed and unknown ones, grouped |
+ * | `GET /campaigns/:id/health` | read | `{ health }`: one word, why, heartbeat, checkpoint, crash, alerts; with the current recipient where `failures` is allowed as well |
  * | `GET /campaigns-health?limit=&after=` | read | `{ campaigns, next? }`: the same of all that are not final |
  * | `GET /workers?limit=` | read | `{ workers }`, the last heard of first |
  * | `GET /queue-management/status` | read | `{ data: { <messenger>: { circuit_state, pause_info, failures, opened_at, next_probe_at, campaigns_paused } } }` |
@@ -127,10 +128,11 @@ export function createCampaignRouter(scheduler: RoutedScheduler, options: Campai
   });
   const reading = (action: RouterAction): RequestHandler[] => [askFirst(authorize, action), keepNoCopy];
   const who = identify ?? (() => undefined);
-  addCampaignRoutes(router, { scheduler, reading: reading('read'), ordering, identify: who });
+  addCampaignRoutes(router, { scheduler, reading, ordering, identify: who });
   addBreakerRoutes(router, { scheduler, reading: reading('read'), ordering, identify: who });
   addAlertRoutes(router, { scheduler, reading, ordering, identify: who });
-  addHealthRoutes(router, { scheduler, reading });
+  const mayName = (request: Request) => isAllowed(authorize, request, 'failures');
+  addHealthRoutes(router, { scheduler, reading, mayName });
   router.use(answerErrors(logger));
   return router;
 }

@@ -43,7 +43,10 @@ export function createRunHeartbeat(options: RunHeartbeatOptions): Duty {
       const now = clock.monotonic();
       sumAgainAt = now + SHARE_OF_TIME * (now - from);
     }
-    const recipients = new Map(held.map(({ runId, recipient }) => [runId, recipient]));
+    // A run may be held twice: a page that was taken over before the run was seen to be open counts apart.
+    const recipients = new Map(
+      held.filter(({ recipient }) => recipient !== null).map(({ runId, recipient }) => [runId, recipient]),
+    );
     const beats = silent.map(({ _id, total = 0, heartbeat }): RunBeat => {
       const sums = counts?.get(_id);
       const checkpoint = sums && checkpointOf(sums, total);

@@ -81,7 +81,7 @@ export async function readPageFacts(
 
 /**
  * A condition for each run would cost five times as much. Of one run these are exactly the pages that count; of many there
- * may be pages among them that an abandoned freezing attempt left, which nobody has touched.
+ * may be pages among them that an abandoned freezing attempt left: pending, and each is one more than there should be.
  */
 function pagesOf(runs: readonly Pick<RunOfPages, 'runId' | 'pages'>[]): Filter<LedgerPageDoc> {
   return {
@@ -90,25 +90,28 @@ function pagesOf(runs: readonly Pick<RunOfPages, 'runId' | 'pages'>[]): Filter<L
   };
 }
 
-function factsOf(rows: readonly Row[], { total, orderNo }: RunOfPages): PageFacts {
+function factsOf(rows: readonly Row[], { pages, total, orderNo }: RunOfPages): PageFacts {
+  const beyond = Math.max(0, sumOf(rows, 'n') - pages);
   const of = (status: PageStatus): readonly Row[] => rows.filter((row) => row._id.status === status);
-  const sum = (some: readonly Row[], field: 'n' | 'newer'): number =>
-    some.reduce((all, row) => all + row[field], 0);
   const dueAt = of('waiting').flatMap((row) => (row.dueAt === null ? [] : [row.dueAt.getTime()]));
   return {
     counts: totalCounts(rows, total),
-    pending: sum(of('pending'), 'n'),
-    waiting: sum(of('waiting'), 'n'),
-    claimed: sum(of('claimed'), 'n'),
-    parked: sum(of('parked'), 'n'),
-    behind: sum(
+    pending: sumOf(of('pending'), 'n') - beyond,
+    waiting: sumOf(of('waiting'), 'n'),
+    claimed: sumOf(of('claimed'), 'n'),
+    parked: sumOf(of('parked'), 'n'),
+    behind: sumOf(
       rows.filter(({ _id }) => _id.status !== 'claimed' && _id.orderNo < orderNo),
       'n',
     ),
-    newer: sum([...of('pending'), ...of('waiting')], 'newer'),
+    newer: sumOf([...of('pending'), ...of('waiting')], 'newer'),
     dueAt: dueAt.length === 0 ? null : new Date(Math.min(...dueAt)),
     claims: claimsOf(of('claimed')),
   };
+}
+
+function sumOf(rows: readonly Row[], field: 'n' | 'newer'): number {
+  return rows.reduce((all, row) => all + row[field], 0);
 }
 
 function claimsOf(rows: readonly Row[]): ClaimFacts[] {
@@ -198,12 +201,23 @@ export async function openZones(
   runs: readonly { readonly runId: string; readonly pages: number }[],
 ): Promise<Map<string, (string | undefined)[]>> {
   const rows = await store.ledgerPages
-    .aggregate<{ _id: string; zones: (string | null)[] }>([
+    .aggregate<{ _id: { runId: string; timezone: string | null }; first: number }>([
       { $match: { ...pagesOf(runs), status: OPEN_PAGE } },
-      { $group: { _id: '$runId', zones: { $addToSet: { $ifNull: ['$timezone', null] } } } },
+      {
+        $group: {
+          _id: { runId: '$runId', timezone: { $ifNull: ['$timezone', null] } },
+          first: { $min: '$n' },
+        },
+      },
     ])
     .toArray();
-  return new Map(rows.map(({ _id, zones }) => [_id, zones.map((zone) => zone ?? undefined)]));
+  const pages = new Map(runs.map((run) => [run.runId, run.pages]));
+  const zones = new Map<string, (string | undefined)[]>();
+  for (const { _id, first } of rows) {
+    if (first >= (pages.get(_id.runId) ?? 0)) continue;
+    zones.set(_id.runId, [...(zones.get(_id.runId) ?? []), _id.timezone ?? undefined]);
+  }
+  return zones;
 }
 
 /** Of a campaign: whom it may have to wait for. */

@@ -26,7 +26,7 @@ function judge(more: {
   return judgeService(
     {
       now: new Date(0),
-      database: { answeredMsAgo: 3.4, latencyMs: 1.2, failed: false, ...more.database },
+      database: { answeredMsAgo: 3.4, latencyMs: 1.2, unanswered: 0, ...more.database },
       queue: { ...WELL, ...more.queue } as QueueFacts,
       messengers: more.messengers ?? [{ name: 'email' }],
     },
@@ -50,9 +50,21 @@ describe('what is sick, and what that makes of the whole', () => {
   it.each([
     [
       'a database without an answer',
-      { database: { failed: true, answeredMsAgo: 4_000 } },
+      { database: { unanswered: 9, answeredMsAgo: 16_000 } },
       'unhealthy',
-      /MongoDB does not answer; it last did 4.0 s ago/,
+      /MongoDB does not answer; it last did 16.0 s ago/,
+    ],
+    [
+      'a database in a failover',
+      { database: { unanswered: 9, answeredMsAgo: 14_000 } },
+      'degraded',
+      /MongoDB does not answer; it last did 14.0 s ago/,
+    ],
+    [
+      'one ping without an answer, of a database that was not asked for long',
+      { database: { unanswered: 1, answeredMsAgo: 60_000 } },
+      'degraded',
+      /MongoDB does not answer/,
     ],
     ['a slow database', { database: { latencyMs: 800 } }, 'degraded', /took 0.8 s/],
     ['no look for alarms', { queue: { alarmsMsAgo: 31_000 } }, 'unhealthy', /Alarms/],
@@ -88,7 +100,8 @@ describe('what is sick, and what that makes of the whole', () => {
   });
 
   it('a database that is away says so first, whatever else follows from it', () => {
-    const health = judge({ database: { failed: true }, messengers: [{ name: 'email', sick: 'x' }] });
+    const database = { unanswered: 2, answeredMsAgo: 20_000 };
+    const health = judge({ database, messengers: [{ name: 'email', sick: 'x' }] });
     expect(health.status).toBe('unhealthy');
   });
 });

@@ -51,6 +51,20 @@ it('one that is sending, interrupted, resumed, complete', async () => {
   });
 });
 
+it.each<[unknown, string]>([
+  [null, 'Expected `campaignId` to be the id of a campaign, or an object with named values for a list, got'],
+  [123, 'got `123` (number)'],
+  [['a'], 'got an array of 1'],
+  [{ limits: 5 }, 'Unknown key `limits`. Did you mean `limit`?'],
+  [{ limit: null }, 'Expected `limit`'],
+])('asked for nonsense it refuses: %j', async (asked, message) => {
+  const rig = await startRig(uri, { worker: false });
+  await expect(rig.scheduler.health(asked as string)).rejects.toMatchObject({
+    code: 'invalid_options',
+    problems: [{ message: expect.stringContaining(message) }],
+  });
+});
+
 it('one that waits for its time, is cancelled, has failures, has no worker for its messenger', async () => {
   const rig = await startRig(uri, { health: { failureMinimum: 5, failureRate: 0.1, staleAfterMs: 60_000 } });
   const { id: later } = await rig.create({ sendAt: inHours(1) });

@@ -1,9 +1,12 @@
 /** The sign of life of a run, and what it costs when many workers hold pages of many runs. */
-import { expect, it } from 'vitest';
+import { expect, it, onTestFinished } from 'vitest';
+import { systemClock } from '../../src/clock.ts';
 import { DeliveryError } from '../../src/messengers/messenger.ts';
+import { createRunHeartbeat } from '../../src/services/run-heartbeat.ts';
+import type { RunDoc } from '../../src/store/documents.ts';
 import { watchedConnection } from '../support/commands.ts';
 import { testDatabase } from '../support/mongo.ts';
-import { othersGoOn, people, runsOf, startRig, tidyUpAfterEach } from './fixtures.ts';
+import { othersGoOn, people, runsOf, startRig, testStore, tidyUpAfterEach } from './fixtures.ts';
 import { newProvider, PATIENCE } from './provider.ts';
 
 const { db, uri } = await testDatabase();
@@ -55,6 +58,29 @@ it('tells how far it is while it sends, and at the end that everybody is account
   // A sign of life that is late changes nothing of a run that has ended.
   await othersGoOn(rig);
   expect((await runOf(id))?.heartbeat).toEqual(ended?.heartbeat);
+});
+
+it('a run that is held twice is told with the recipient that is known', async () => {
+  const store = await testStore(uri);
+  onTestFinished(() => store.close());
+  const runId = 'twice:once';
+  const run = { status: 'sending', total: 3, openedAt: new Date() };
+  await store.runs.insertOne({ _id: runId, ...run } as unknown as RunDoc);
+  const log = { debug() {}, info() {}, warn() {}, error() {} };
+  const beat = createRunHeartbeat({
+    store,
+    clock: systemClock,
+    logger: log,
+    workerId: 'w',
+    heartbeatMs: 1_000,
+    takeHeldRuns: () => [
+      { runId, recipient: 'p1' },
+      { runId, recipient: null },
+    ],
+  });
+  await beat.runOnce();
+  expect((await runsOf(db).findOne({ _id: runId }))?.heartbeat).toMatchObject({ recipient: 'p1' });
+  await runsOf(db).deleteOne({ _id: runId });
 });
 
 it('ten runs held by three workers: in each period one question, one sum and one write for all, by few of them', async () => {

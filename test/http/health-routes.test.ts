@@ -10,8 +10,9 @@ import {
   type RoutedScheduler,
 } from '../../src/http/router.ts';
 import { DeliveryError } from '../../src/messengers/messenger.ts';
-import { people, startRig, stopRig, tidyUpAfterEach } from '../engine/fixtures.ts';
+import { people, runsOf, startRig, stopRig, tidyUpAfterEach } from '../engine/fixtures.ts';
 import { PATIENCE } from '../engine/provider.ts';
+import { testClock } from '../engine/test-clock.ts';
 import { watchedConnection } from '../support/commands.ts';
 import { testDatabase } from '../support/mongo.ts';
 import { startMongods } from '../support/mongods.ts';
@@ -132,12 +133,31 @@ describe('GET /health', () => {
   it('MongoDB stops and comes back', async () => {
     const mongods = await startMongods({ replicaSet: false });
     onTestFinished(() => mongods.stop());
-    const rig = await startRig(mongods.uriFor('health'), { workerOfflineAfterMs: 60_000 });
-    const api = await startRig(mongods.uriFor('health'), { worker: false, workerOfflineAfterMs: 60_000 });
+    const clock = testClock();
+    const options = { clock, workerOfflineAfterMs: 60_000 };
+    const rig = await startRig(mongods.uriFor('health'), options);
+    const api = await startRig(mongods.uriFor('health'), { ...options, worker: false });
     const asked = [await serve(rig.scheduler), await serve(api.scheduler)];
     for (const get of asked) expect((await get('/health')).status).toBe(200);
     const [mongod] = mongods.members;
     await mongod?.stop();
+    // It may be a failover: nobody is to be restarted for that.
+    const seen = new Set<number>();
+    for (const get of asked) {
+      const look = async () => {
+        const { status, body } = await get('/health');
+        seen.add(status);
+        return body;
+      };
+      await expect.poll(look, PATIENCE).toMatchObject({
+        status: 'degraded',
+        services: { database: { reason: expect.stringContaining('MongoDB does not answer') } },
+      });
+      const { body } = await get('/version');
+      expect(body.mongodb).toMatch(/^\d+\.\d+/);
+    }
+    expect([...seen]).toEqual([200]);
+    clock.advance(16_000);
     for (const get of asked) {
       await expect.poll(async () => (await get('/health')).status, PATIENCE).toBe(503);
       const { body } = await get('/health');
@@ -200,6 +220,14 @@ it('the health and the failures of campaigns', async () => {
   ] as const) {
     expect((await get(path)).status, path).toBe(status);
   }
+  // Who may only read is told of no recipient.
+  await runsOf(db).updateMany({}, { $set: { 'heartbeat.recipient': 'p4' } });
+  const reader = await serve(rig.scheduler, (_request, action) => action === 'read');
+  const { heartbeat } = (await reader(`/campaigns/${id}/health`)).body.health;
+  expect(heartbeat).toMatchObject({ progress: '5/5' });
+  expect(heartbeat).not.toHaveProperty('recipient');
+  expect((await reader(`/campaigns/${id}/failures`)).status).toBe(403);
+  expect((await get(`/campaigns/${id}/health`)).body.health.heartbeat.recipient).toBe('p4');
   const closed = await serve(rig.scheduler, () => false);
   for (const path of [`/campaigns/${id}/health`, '/campaigns-health', `/campaigns/${id}/failures`]) {
     expect((await closed(path)).status).toBe(403);
