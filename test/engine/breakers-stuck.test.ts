@@ -53,8 +53,10 @@ it('breakers are switched off: what one held goes on, once nobody looks after it
     .toMatch(/anna opened the breaker .*: maintenance\. .*until somebody closes it/);
 
   const off = await startRig(uri, { provider, breaker: false });
+  const shut = provider.hold();
   const other = await off.create({ name: 'other', messenger: 'post', audience: people(2, 'x') });
   await off.until(other.id, 'paused'); // the one that looks after it still does
+  shut.open();
   await stopRig(on);
   await Promise.all([off.until(id, 'completed'), off.until(other.id, 'completed')]);
   await expect.poll(raised, PATIENCE).toBeNull();
