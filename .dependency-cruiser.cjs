@@ -31,7 +31,9 @@ module.exports = {
       comment: 'core, store, queue, delivery, services and jobs never import what is above them',
       severity: 'error',
       from: { path: '^src/(core|store|queue|delivery|services|jobs|messengers)/' },
-      to: { path: '^src/(scheduler|campaigns|index)\\.ts$|^src/(http|cli|dashboard|embedded|testing)/' },
+      to: {
+        path: '^src/(scheduler|campaign-scheduler|campaigns|index)\\.ts$|^src/(http|cli|dashboard|embedded|testing)/',
+      },
     },
     {
       name: 'store-is-low',

@@ -8,6 +8,7 @@ export type { By, OfRun } from './campaign-changes.ts';
 export type { CampaignHealth, CampaignHealthList, ListHealthOptions } from './campaign-health.ts';
 export type { CampaignInput, RetryInput } from './campaign-input.ts';
 export type { CampaignFilter } from './campaign-list.ts';
+export type { CampaignScheduler, Versions } from './campaign-scheduler.ts';
 export type { Campaign } from './campaign-view.ts';
 export type { Campaigns, Progress, ResolveUnknownOptions, RetryFailedOptions } from './campaigns.ts';
 export { type Clock, systemClock } from './clock.ts';
@@ -58,7 +59,7 @@ export type {
 } from './occurrences.ts';
 export type { SchedulePreview, SchedulePreviewInput } from './preview-schedule.ts';
 export type { CampaignUpdate } from './recurring.ts';
-export { type CampaignScheduler, startCampaignScheduler, type Versions } from './scheduler.ts';
+export { startCampaignScheduler } from './scheduler.ts';
 export {
   type AlertSink,
   type AlertSinkContext,

@@ -1,7 +1,7 @@
 /** Looking at alerts, and acknowledging them. Invariant: nothing here decides; the scheduler refuses what cannot be. */
 import type { Request, RequestHandler, Router } from 'express';
 import type { ListAlertsOptions } from '../alerts.ts';
-import type { CampaignScheduler } from '../scheduler.ts';
+import type { CampaignScheduler } from '../campaign-scheduler.ts';
 import type { RouterAction } from './guards.ts';
 import { bodyOf, numberOf, queryOf } from './request-input.ts';
 

@@ -2,7 +2,7 @@
 import type { Request, RequestHandler, Router } from 'express';
 import type { BreakerStatus } from '../breakers.ts';
 import type { By } from '../campaign-changes.ts';
-import type { CampaignScheduler } from '../scheduler.ts';
+import type { CampaignScheduler } from '../campaign-scheduler.ts';
 import type { RouterAction } from './guards.ts';
 import { reasonOf } from './request-input.ts';
 

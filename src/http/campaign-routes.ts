@@ -4,12 +4,12 @@
  */
 import type { Request, RequestHandler, Router } from 'express';
 import type { By } from '../campaign-changes.ts';
+import type { CampaignScheduler } from '../campaign-scheduler.ts';
 import type { Campaign } from '../campaign-view.ts';
 import type { Campaigns } from '../campaigns.ts';
 import type { CampaignStatus } from '../core/campaign-machine.ts';
 import { BREAKER_OPEN } from '../core/campaign-machine.ts';
 import { describe } from '../core/recurrence-words.ts';
-import type { CampaignScheduler } from '../scheduler.ts';
 import type { RouterAction } from './guards.ts';
 import { campaignIdOf, numberOf, queryOf, reasonOf } from './request-input.ts';
 

@@ -4,7 +4,7 @@
  */
 import type { Request, RequestHandler, Router } from 'express';
 import type { CampaignHealth } from '../campaign-health.ts';
-import type { CampaignScheduler } from '../scheduler.ts';
+import type { CampaignScheduler } from '../campaign-scheduler.ts';
 import type { RouterAction } from './guards.ts';
 import { campaignIdOf, numberOf, queryOf } from './request-input.ts';
 

@@ -6,10 +6,10 @@
 
 import { createRequire } from 'node:module';
 import type { Request, RequestHandler, Router } from 'express';
+import type { CampaignScheduler } from '../campaign-scheduler.ts';
 import { CampaignSchedulerError, ValidationError } from '../errors.ts';
 import { type Logger, lineLogger } from '../logger.ts';
 import type { SchedulePreviewInput } from '../preview-schedule.ts';
-import type { CampaignScheduler } from '../scheduler.ts';
 import { addAlertRoutes } from './alert-routes.ts';
 import { addBreakerRoutes } from './breaker-routes.ts';
 import { addCampaignRoutes, type RoutedCampaigns } from './campaign-routes.ts';

@@ -6,9 +6,10 @@
 import { appendFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import mongoose from 'mongoose';
+import type { CampaignScheduler } from '../../src/campaign-scheduler.ts';
 import type { SchedulerOptions } from '../../src/config.ts';
 import { DeliveryError, type Message, type Messenger } from '../../src/messengers/messenger.ts';
-import { type CampaignScheduler, startCampaignScheduler } from '../../src/scheduler.ts';
+import { startCampaignScheduler } from '../../src/scheduler.ts';
 import { type Door, door } from '../queue/signals.ts';
 
 export type Fate = 'sent' | 'permanent' | 'unknown';

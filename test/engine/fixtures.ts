@@ -5,13 +5,14 @@
 import type { Db } from 'mongodb';
 import { afterEach, expect, vi } from 'vitest';
 import type { CampaignInput } from '../../src/campaign-input.ts';
+import type { CampaignScheduler } from '../../src/campaign-scheduler.ts';
 import type { Campaign } from '../../src/campaign-view.ts';
 import { systemClock } from '../../src/clock.ts';
 import type { SchedulerOptions } from '../../src/config.ts';
 import { auditRun } from '../../src/delivery/books.ts';
 import type { EventMap, EventName } from '../../src/events.ts';
 import type { LogLevel } from '../../src/logger.ts';
-import { type CampaignScheduler, startCampaignScheduler } from '../../src/scheduler.ts';
+import { startCampaignScheduler } from '../../src/scheduler.ts';
 import type { CampaignDoc, LedgerPageDoc, RunDoc } from '../../src/store/documents.ts';
 import { openStore, type Store } from '../../src/store/store.ts';
 import { Signals } from '../queue/signals.ts';
