@@ -9,10 +9,17 @@ import { startProxy } from '../support/proxy.ts';
 import { heldMessenger, pagesOf, people, testScheduler, until, untilClosed } from './fixtures.ts';
 
 const { db, uri, name } = await testDatabase();
+/** Nobody is answered in time here, which is not about breakers. */
+const breaker = false;
 
 it('the page is done and the books are closed: unknown becomes sent, and the report is corrected', async () => {
   const { messenger, held } = heldMessenger();
-  const scheduler = await testScheduler({ mongo: uri, messengers: { mail: messenger }, sendTimeoutMs: 200 });
+  const scheduler = await testScheduler({
+    mongo: uri,
+    messengers: { mail: messenger },
+    sendTimeoutMs: 200,
+    breaker,
+  });
   const { id } = await scheduler.campaigns.create({
     name: 'answered late',
     messenger: 'mail',
@@ -37,7 +44,12 @@ it('the page is done and the books are closed: unknown becomes sent, and the rep
 
 it('the page is still held: the outcome is corrected before it is done', async () => {
   const { messenger, held } = heldMessenger();
-  const scheduler = await testScheduler({ mongo: uri, messengers: { mail: messenger }, sendTimeoutMs: 300 });
+  const scheduler = await testScheduler({
+    mongo: uri,
+    messengers: { mail: messenger },
+    sendTimeoutMs: 300,
+    breaker,
+  });
   const { id } = await scheduler.campaigns.create({
     name: 'answered late but early enough',
     messenger: 'mail',
@@ -57,7 +69,7 @@ it('a truth that comes with the stop is told before the connection is closed', a
   const proxy = await startProxy(inject('mongoUri'));
   onTestFinished(() => proxy.stop());
   const { messenger, held } = heldMessenger();
-  const options = { messengers: { mail: messenger }, sendTimeoutMs: 200 };
+  const options = { messengers: { mail: messenger }, sendTimeoutMs: 200, breaker } as const;
   const scheduler = await testScheduler({ mongo: proxy.uriFor(name), ...options });
   const { id } = await scheduler.campaigns.create({
     name: 'answered while stopping',
@@ -76,7 +88,12 @@ it('a truth that comes with the stop is told before the connection is closed', a
 
 it('a truth that comes while another is being merged is not thrown away with it', async () => {
   const { messenger, held } = heldMessenger();
-  const scheduler = await testScheduler({ mongo: uri, messengers: { mail: messenger }, sendTimeoutMs: 200 });
+  const scheduler = await testScheduler({
+    mongo: uri,
+    messengers: { mail: messenger },
+    sendTimeoutMs: 200,
+    breaker,
+  });
   const { id } = await scheduler.campaigns.create({
     name: 'two late answers',
     messenger: 'mail',
