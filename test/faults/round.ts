@@ -267,6 +267,7 @@ class Player {
         onUnknown: plan.onUnknown,
         concurrency: plan.concurrency,
         total: plan.count,
+        deaths: this.#deaths,
         status: cancelled ? 'cancelled' : 'completed',
         ...(scenario === 'resolve' ? { resent: true, everybody: true } : {}),
       };
