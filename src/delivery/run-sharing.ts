@@ -176,13 +176,16 @@ export class RunSharing {
   /** Takes no more pages, lets sends end and gives the pages back; after `timeoutMs` what is left is abandoned. */
   async stop(timeoutMs: number): Promise<void> {
     this.#stopping = true;
+    const { clock, telling } = this.#options.env;
+    const from = clock.monotonic();
     for (const hold of this.#pages) hold.letGo('stop');
     const inTime = await this.#within(this.#pages.settled(), timeoutMs);
     if (!inTime) {
       this.force();
       await this.#within(this.#pages.settled(), FORCED_STOP_MS);
     }
-    await this.#within(Promise.all(this.#options.env.telling), FORCED_STOP_MS);
+    const leftMs = timeoutMs - (clock.monotonic() - from);
+    await this.#within(Promise.all(telling), Math.max(FORCED_STOP_MS, leftMs));
     await this.#within(this.#gates.close(), FORCED_STOP_MS);
     this.#cancelPoll();
     this.#cancelTick();
