@@ -100,7 +100,7 @@ const POLICIES: readonly OnUnknown[] = ['hold', 'hold', 'resend', 'reconcile', '
 const POLICIES_TO_RETRY = POLICIES.filter((policy) => policy !== 'give-up');
 
 /** Of so many rounds, so many try a named step; the others are left to chance. */
-const CYCLE = 8;
+const CYCLE = 6;
 const NAMED_OF_CYCLE = 5;
 /** After so many rounds every named step was tried. */
 export const FULL_ROUNDS = Math.ceil(NAMED.length / NAMED_OF_CYCLE) * CYCLE;
