@@ -281,7 +281,7 @@ export class PageHold {
 
   #take(index: number, outcome: SendOutcome, startedAt: number): void {
     this.#next?.ended();
-    const isOwnDoing = this.#lost || this.#forced || !this.#record.trusted;
+    const isOwnDoing = outcome.kind !== 'sent' && (this.#lost || this.#forced || !this.#record.trusted);
     this.#line?.heard(outcome, startedAt, !isOwnDoing);
     if (this.#lost) this.#tell(index, this.#page.attempts(index), outcome);
     else {
