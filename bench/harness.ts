@@ -3,7 +3,7 @@ import { type ChildProcess, execFileSync, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { type Db, MongoClient } from 'mongodb';
+import { type Db, type Document, MongoClient, ObjectId } from 'mongodb';
 import {
   type CampaignScheduler,
   type Messenger,
@@ -68,6 +68,18 @@ export async function runCampaign(
   const from = await started;
   const report = await completed;
   return { id, ms: performance.now() - from, report };
+}
+
+/** Copies the only campaign so many times, due now: all share its list, as the runs of a recurring campaign do. */
+export async function plantDue(db: Db, count: number): Promise<void> {
+  const { agendaJobId: _alarm, ...model } = (await db.collection('campaigns').findOne({})) as Document;
+  const now = new Date();
+  await db.collection('campaigns').insertMany(
+    Array.from({ length: count }, (_, index) => {
+      const schedule = { ...model.schedule, sendAt: now };
+      return { ...model, _id: new ObjectId(), name: `c${index}`, schedule, nextRunAt: now };
+    }),
+  );
 }
 
 export interface ServerFigures {

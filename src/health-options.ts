@@ -1,6 +1,6 @@
 /** The option `health`: from when on a campaign is called stale, and from which share of failures on it is warned of. */
 import { z } from 'zod';
-import { expecting, integer } from './input-checks.ts';
+import { expecting, integer, share } from './input-checks.ts';
 
 export interface HealthOptions {
   /**
@@ -19,12 +19,11 @@ export type ResolvedHealthOptions = {
 };
 
 export function healthOptionsSchema(defaults: Omit<ResolvedHealthOptions, 'staleAfterMs'>) {
-  const share = expecting('a number from 0 to 1');
   return z
     .strictObject(
       {
         staleAfterMs: integer(1_000, 86_400_000).optional(),
-        failureRate: z.number(share).min(0, share).max(1, share).default(defaults.failureRate),
+        failureRate: share().default(defaults.failureRate),
         failureMinimum: integer(1, 1_000_000).default(defaults.failureMinimum),
       },
       expecting('an object'),

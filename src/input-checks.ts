@@ -20,6 +20,12 @@ export function integer(least: number, most: number): z.ZodInt {
   return z.int(message).min(least, message).max(most, message);
 }
 
+/** A part of a whole. */
+export function share(): z.ZodNumber {
+  const message = expecting('a number from 0 to 1');
+  return z.number(message).min(0, message).max(1, message);
+}
+
 export function flag(): z.ZodBoolean {
   return z.boolean(expecting('true or false'));
 }

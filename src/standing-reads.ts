@@ -4,7 +4,6 @@
  */
 import type { Bucket } from './core/rate.ts';
 import type { OtherCampaign, PageFacts } from './core/standing.ts';
-import { hasEnded } from './process-info.ts';
 import type { AlarmState } from './queue/alarm.ts';
 import type { Alarms } from './queue/alarms.ts';
 import { type FreezingAttempts, freezingAttempts } from './store/audiences.ts';
@@ -47,11 +46,8 @@ export function standingReads({ store, alarms, workerOfflineAfterMs }: StandingR
       ({ id }) => id.toHexString(),
       (senders) => otherSenders(store, senders),
     ),
-    /** Those that live: a process of this machine that has ended does not, however recent its heartbeat is. */
     workers: (): Promise<WorkerDoc[]> => {
-      workers ??= liveWorkers(store, workerOfflineAfterMs).then((found) =>
-        found.filter((worker) => !hasEnded(worker)),
-      );
+      workers ??= liveWorkers(store, workerOfflineAfterMs);
       return workers;
     },
   };

@@ -1,7 +1,7 @@
 /** The option `watchdog`: how long something may stand still, and from when on something is wrong. */
 import { z } from 'zod';
 import type { Problem } from './errors.ts';
-import { expectation, expecting, integer } from './input-checks.ts';
+import { expectation, expecting, integer, share } from './input-checks.ts';
 
 export interface WatchdogOptions {
   /** How often is looked, 100 to 600000 ms. Default: 30000. */
@@ -33,7 +33,6 @@ export type ResolvedWatchdogOptions = {
 };
 
 export function watchdogOptionsSchema(defaults: ResolvedWatchdogOptions) {
-  const share = expecting('a number from 0 to 1');
   return z
     .strictObject(
       {
@@ -41,7 +40,7 @@ export function watchdogOptionsSchema(defaults: ResolvedWatchdogOptions) {
         stuckAfterMs: integer(1_000, 86_400_000).optional(),
         statusEveryMs: integer(100, 86_400_000).default(defaults.statusEveryMs),
         failedAbove: integer(0, 1_000_000_000).default(defaults.failedAbove),
-        failureRate: z.number(share).min(0, share).max(1, share).default(defaults.failureRate),
+        failureRate: share().default(defaults.failureRate),
         failureWindowMs: integer(1_000, 86_400_000).default(defaults.failureWindowMs),
         failureMinimum: integer(1, 1_000_000).default(defaults.failureMinimum),
         clockSkewMs: integer(100, 86_400_000).default(defaults.clockSkewMs),

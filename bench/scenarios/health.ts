@@ -9,14 +9,13 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import express from 'express';
-import { type Document, ObjectId } from 'mongodb';
 import {
   type CampaignScheduler,
   createCampaignRouter,
   type Messenger,
   type SchedulerOptions,
 } from '../../src/index.ts';
-import { connect, people, serverFigures, slowMessenger, start, touches } from '../harness.ts';
+import { connect, people, plantDue, serverFigures, slowMessenger, start, touches } from '../harness.ts';
 import { figure, median, thousands } from '../report.ts';
 
 const CAMPAIGNS = Number(process.env.BENCH_COUNT ?? 1000);
@@ -70,15 +69,7 @@ async function measure(): Promise<void> {
     sendAt: new Date(Date.now() + 86_400_000),
     audience: people(PEOPLE),
   });
-  // All share one list, as the runs of a recurring campaign do.
-  const { agendaJobId: _alarm, ...model } = (await db.collection('campaigns').findOne({})) as Document;
-  const now = new Date();
-  await db.collection('campaigns').insertMany(
-    Array.from({ length: CAMPAIGNS }, (_, index) => {
-      const schedule = { ...model.schedule, sendAt: now };
-      return { ...model, _id: new ObjectId(), name: `c${index}`, schedule, nextRunAt: now };
-    }),
-  );
+  await plantDue(db, CAMPAIGNS);
   await author.recover(); // makes their alarms
 
   // One worker that cannot send opens them all: how fast that goes is measured elsewhere.

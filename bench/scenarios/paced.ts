@@ -2,9 +2,17 @@
  * 1,000 campaigns that may each send one message a second, in one worker: is the rate reached, by all of them, and what
  * does it cost? Beside it, in the same run: what the same number of bare writes costs.
  */
-import { type Document, ObjectId } from 'mongodb';
 import type { Messenger } from '../../src/index.ts';
-import { connect, cpuOf, nullMessenger, people, serverFigures, start, touches } from '../harness.ts';
+import {
+  connect,
+  cpuOf,
+  nullMessenger,
+  people,
+  plantDue,
+  serverFigures,
+  start,
+  touches,
+} from '../harness.ts';
 import { figure, thousands } from '../report.ts';
 
 const CAMPAIGNS = Number(process.env.BENCH_COUNT ?? 1000);
@@ -31,15 +39,7 @@ await author.campaigns.create({
   sendAt: new Date(Date.now() + 3_600_000),
   audience: people(PEOPLE),
 });
-// All share one list, as the runs of a recurring campaign do.
-const { agendaJobId: _alarm, ...model } = (await db.collection('campaigns').findOne({})) as Document;
-const now = new Date();
-await db.collection('campaigns').insertMany(
-  Array.from({ length: CAMPAIGNS }, (_, index) => {
-    const schedule = { ...model.schedule, sendAt: now };
-    return { ...model, _id: new ObjectId(), name: `paced ${index}`, schedule, nextRunAt: now };
-  }),
-);
+await plantDue(db, CAMPAIGNS);
 await author.recover(); // makes their alarms
 await author.stop();
 

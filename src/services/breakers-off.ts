@@ -9,7 +9,7 @@ import { breakerOf } from '../core/breaker-document.ts';
 import { readBreakers, turnBreaker } from '../store/breakers.ts';
 import { isNewer } from '../store/campaigns.ts';
 import type { Alerter } from './alerter.ts';
-import { type BreakerCampaignsOptions, resumeCampaigns } from './breaker-campaigns.ts';
+import { type BreakerCampaignsOptions, breakerAlertKey, resumeCampaigns } from './breaker-campaigns.ts';
 import { createDuty, type Duty } from './duty.ts';
 import type { LineSurvey } from './line-breaker.ts';
 
@@ -54,7 +54,7 @@ export function createBreakersOff(options: BreakersOffOptions): Duty {
             events.emit('breaker:closed', { messenger, by: 'scheduler' });
             await journal.write({ kind: 'breaker-closed', detail: { messenger, by: 'scheduler' } });
           }
-          await alerter.clear(`breaker:${messenger}`);
+          await alerter.clear(breakerAlertKey(messenger));
           await resumeCampaigns(options, messenger);
         }
         settled.add(messenger);

@@ -8,7 +8,6 @@
 import { NEW_BREAKER } from '../core/breaker.ts';
 import { breakerOf } from '../core/breaker-document.ts';
 import type { MessengerLine } from '../delivery/messenger-line.ts';
-import { hasEnded } from '../process-info.ts';
 import { type ReadBreaker, readBreakers } from '../store/breakers.ts';
 import { isNewer } from '../store/campaigns.ts';
 import type { Store } from '../store/store.ts';
@@ -30,7 +29,6 @@ export async function workersHaving(store: Store, messenger: string, withinMs: n
       ({ state, messengers }) =>
         state === 'running' && messengers.some(({ name, breaker }) => name === messenger && breaker === true),
     )
-    .filter((worker) => !hasEnded(worker))
     .map(({ _id }) => _id);
 }
 

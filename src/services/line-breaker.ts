@@ -33,6 +33,7 @@ import { type RawBreaker, renewProbe, repairBreaker, turnBreaker, writeEvidence 
 import type { Alerter } from './alerter.ts';
 import {
   type BreakerCampaignsOptions,
+  breakerAlertKey,
   pauseCampaigns,
   resumeCampaigns,
   whyPaused,
@@ -184,7 +185,7 @@ export class LineBreaker {
   async #alert(breaker: Breaker): Promise<void> {
     const { alerter } = this.#options;
     const { messenger } = this;
-    const key = `breaker:${messenger}`;
+    const key = breakerAlertKey(messenger);
     const before = this.#alerted;
     if (breaker.state === 'closed') {
       this.#alerted = null;

@@ -9,7 +9,6 @@ import type { Clock } from '../clock.ts';
 import type { Holders } from '../core/recovery.ts';
 import { mergeAllUnheld } from '../delivery/late-truths.ts';
 import { CampaignSchedulerError } from '../errors.ts';
-import { hasEnded } from '../process-info.ts';
 import { readLease, releaseLease, takeLease } from '../store/leases.ts';
 import { heldRuns } from '../store/ledger-claims.ts';
 import { liveWorkers } from '../store/workers.ts';
@@ -120,8 +119,7 @@ async function readHolders(
   { store, heartbeatMs, workerId }: RecoveryOptions,
   atBoot = false,
 ): Promise<Holders> {
-  const workers = await liveWorkers(store, heartbeatMs * 3);
-  const alive = workers.filter((worker) => !hasEnded(worker));
+  const alive = await liveWorkers(store, heartbeatMs * 3);
   const ids = new Set([workerId, ...alive.map((worker) => worker._id)]);
   const holders = [...ids].filter((id) => !atBoot || id !== workerId);
   return { workers: ids, runs: await heldRuns(store, holders) };

@@ -1,5 +1,6 @@
 /** The workers' signs of life, by the server's time: nobody's own clock says who is alive. */
 import type { Filter } from 'mongodb';
+import { hasEnded } from '../process-info.ts';
 import { type CrashDoc, SCHEMA_VERSION, type WorkerDoc } from './documents.ts';
 import type { Store } from './store.ts';
 
@@ -15,9 +16,13 @@ export async function writeHeartbeat(store: Store, workerId: string, facts: Work
   return written?.heartbeatAt ?? new Date(0);
 }
 
-/** The workers that gave a sign of life within `withinMs` of the server's present, and have not ended since. */
+/**
+ * The workers that gave a sign of life within `withinMs` of the server's present, and have not ended since: a process of
+ * this machine that is gone does not live, however recent its heartbeat is.
+ */
 export async function liveWorkers(store: Store, withinMs: number): Promise<WorkerDoc[]> {
-  return store.workers.find(live(withinMs)).toArray();
+  const found = await store.workers.find(live(withinMs)).toArray();
+  return found.filter((worker) => !hasEnded(worker));
 }
 
 function live(withinMs: number): Filter<WorkerDoc> {

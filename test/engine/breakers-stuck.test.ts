@@ -1,25 +1,14 @@
 /** A breaker holds nothing for ever: not because of one recipient that fails always, nor when breakers are switched off. */
 import { expect, it } from 'vitest';
-import type { SchedulerOptions } from '../../src/config.ts';
-import { DeliveryError } from '../../src/messengers/messenger.ts';
 import { testDatabase } from '../support/mongo.ts';
 import { people, startRig, stopRig, tidyUpAfterEach } from './fixtures.ts';
 import { newProvider, PATIENCE } from './provider.ts';
+import { QUICK_BREAKER, refuse } from './quick-breaker.ts';
 
 const { db, uri } = await testDatabase();
 tidyUpAfterEach(db);
 
-const breaker: SchedulerOptions['breaker'] = {
-  consecutiveFailures: 2,
-  windowMs: 20_000,
-  openMs: 500,
-  maxOpenMs: 1_000,
-  trialSize: 3,
-  rampMs: 200,
-};
-const refuse = (): never => {
-  throw new DeliveryError('provider', 'connection refused', { code: 'ECONNREFUSED' });
-};
+const breaker = { ...QUICK_BREAKER, trialSize: 3 };
 
 it('one recipient that makes the messenger fail does not end each trial', async () => {
   const provider = newProvider();

@@ -1,27 +1,18 @@
 /** The breaker of a messenger over real workers: it opens for all, probes, closes; people, other messengers, sick workers. */
 import { expect, it } from 'vitest';
-import type { SchedulerOptions } from '../../src/config.ts';
 import { DeliveryError } from '../../src/messengers/messenger.ts';
 import { watchedConnection } from '../support/commands.ts';
 import { testDatabase } from '../support/mongo.ts';
 import { campaignsOf, inHours, people, type Rig, startRig, testStore, tidyUpAfterEach } from './fixtures.ts';
 import { newProvider, PATIENCE } from './provider.ts';
+import { QUICK_BREAKER, refuse } from './quick-breaker.ts';
 
 const { db, uri } = await testDatabase();
 tidyUpAfterEach(db);
 
-const breaker: SchedulerOptions['breaker'] = {
-  consecutiveFailures: 2,
-  windowMs: 20_000,
-  openMs: 500,
-  maxOpenMs: 1_000,
-  rampMs: 200,
-};
+const breaker = QUICK_BREAKER;
 const breakers = db.collection<{ _id: string } & Record<string, unknown>>('breakers');
 const stateOf = async (rig: Rig, name = 'post') => (await rig.scheduler.breakers.status())[name]?.state;
-const refuse = (): never => {
-  throw new DeliveryError('provider', 'connection refused', { code: 'ECONNREFUSED' });
-};
 
 it('opens, pauses, probes, closes: everybody is sent once, nobody loses an attempt, other messengers go on', async () => {
   const [provider, other] = [newProvider(), newProvider()];

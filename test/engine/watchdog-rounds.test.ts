@@ -19,6 +19,7 @@ import { testDatabase } from '../support/mongo.ts';
 import { COLLECTIONS } from './fixtures.ts';
 import { PATIENCE } from './provider.ts';
 import { testClock } from './test-clock.ts';
+import { workerFields } from './worker-documents.ts';
 
 const { uri, db } = await testDatabase();
 const clock = testClock();
@@ -89,27 +90,9 @@ function startProcess(workerId: string, on = store): Process {
 }
 
 async function worker(id: string, more: Partial<WorkerDoc> = {}): Promise<void> {
-  await db.collection<WorkerDoc>('workers').insertOne({
-    _id: id,
-    host: 'elsewhere',
-    pid: 1,
-    processStartedAt: 'x',
-    version: '0',
-    messengers: [],
-    sources: [],
-    state: 'running',
-    startedAt: new Date(),
-    heartbeatAt: new Date(),
-    pagesHeld: 0,
-    inFlight: 0,
-    lastProgressAt: null,
-    load: 0,
-    memory: { rssBytes: 0, heapUsedBytes: 0 },
-    eventLoopDelayMs: 0,
-    clockSkewMs: 0,
-    schemaVersion: 1,
-    ...more,
-  });
+  await db
+    .collection<WorkerDoc>('workers')
+    .insertOne({ _id: id, heartbeatAt: new Date(), ...workerFields(more) });
 }
 
 async function campaign(more: Partial<CampaignDoc> = {}): Promise<{ id: string; runId: string }> {

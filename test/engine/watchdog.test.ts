@@ -24,6 +24,7 @@ import {
   tidyUpAfterEach,
 } from './fixtures.ts';
 import { newProvider, PATIENCE } from './provider.ts';
+import { workerFields } from './worker-documents.ts';
 
 const { db, uri, name } = await testDatabase();
 tidyUpAfterEach(db);
@@ -83,25 +84,11 @@ async function playWorker(id: string, more: Partial<WorkerDoc> = {}): Promise<()
     await workers.updateOne(
       { _id: id },
       {
-        $set: {
-          host: 'elsewhere',
-          pid: 1,
-          processStartedAt: 'x',
-          version: '0',
+        $set: workerFields({
           messengers: [{ name: 'post', idempotent: false, reconciles: false }],
-          sources: [],
-          state: 'running',
-          startedAt: new Date(),
           pagesHeld: 1,
-          inFlight: 0,
-          lastProgressAt: null,
-          load: 0,
-          memory: { rssBytes: 0, heapUsedBytes: 0 },
-          eventLoopDelayMs: 0,
-          clockSkewMs: 0,
-          schemaVersion: 1,
           ...more,
-        },
+        }),
         $currentDate: { heartbeatAt: true },
       },
       { upsert: true },
