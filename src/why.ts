@@ -16,10 +16,10 @@ import { forecast, projectEnd } from './core/send-window-forecast.ts';
 import type {
   BreakerFacts,
   FreezingFacts,
+  LiveWorker,
   RunFacts,
   Standing,
   StandingFacts,
-  WorkerFacts,
 } from './core/standing.ts';
 import { explainStanding } from './core/why.ts';
 import { readProgress } from './delivery/books.ts';
@@ -148,7 +148,7 @@ export async function readFacts(
       alarm === undefined
         ? undefined
         : { ringsAt: alarm.nextRunAt, lockedAt: alarm.lockedAt, heldBy: alarm.lastModifiedBy },
-    workers: workers.map(workerFacts),
+    workers: workers.map(liveWorker),
     quarantined,
     openRuns: openRuns.length,
     run: runFacts,
@@ -172,7 +172,7 @@ function breakerFacts(read: ReadBreaker | undefined): BreakerFacts | undefined {
     : { state, openedBy: manual.by };
 }
 
-function workerFacts({ _id, messengers, sources, resting = [] }: WorkerDoc): WorkerFacts {
+function liveWorker({ _id, messengers, sources, resting = [] }: WorkerDoc): LiveWorker {
   return { id: _id, messengers: messengers.map(({ name }) => name), sources, resting };
 }
 

@@ -4,8 +4,8 @@
  */
 import type { AlertNews } from './alert-policy.ts';
 
-/** What the anomalies need of a worker. */
-export interface WorkerFacts {
+/** A worker as its heartbeats show it. */
+export interface SeenWorker {
   readonly id: string;
   readonly host: string;
   readonly pid: number;
@@ -35,7 +35,7 @@ export interface RunCounts {
 const OFFLINE_TOLD_MS = 24 * 3_600_000;
 const MAX_NAMED = 10;
 
-const seconds = (ms: number): string => `${Math.round(ms / 1_000)} s`;
+const wholeSeconds = (ms: number): string => `${Math.round(ms / 1_000)} s`;
 const plural = (count: number, one: string, many = `${one}s`): string =>
   `${count} ${count === 1 ? one : many}`;
 const about = ({ campaignId }: { campaignId: string }) => ({ campaignId });
@@ -55,8 +55,8 @@ export function noWorker(processing: number, overdue: number, liveWorkers: numbe
 }
 
 /** Over when it is back, when one that was started since on its machine has taken its place, or after a day. */
-export function offlineWorkers(workers: readonly WorkerFacts[]): AlertNews[] {
-  const replaced = (worker: WorkerFacts): boolean =>
+export function offlineWorkers(workers: readonly SeenWorker[]): AlertNews[] {
+  const replaced = (worker: SeenWorker): boolean =>
     workers.some(
       ({ host, state, startedAt }) =>
         state === 'running' && host === worker.host && startedAt > worker.lastSeenAt,
@@ -76,10 +76,10 @@ export function offlineWorkers(workers: readonly WorkerFacts[]): AlertNews[] {
   });
 }
 
-export function skewedClocks(workers: readonly WorkerFacts[], clockSkewMs: number): AlertNews[] {
+export function skewedClocks(workers: readonly SeenWorker[], clockSkewMs: number): AlertNews[] {
   return workers.flatMap(({ id, host, state, clockSkewMs: skewMs }) => {
     if (state !== 'running' || Math.abs(skewMs) <= clockSkewMs) return [];
-    const how = `${seconds(Math.abs(skewMs))} ${skewMs > 0 ? 'behind' : 'ahead of'}`;
+    const how = `${wholeSeconds(Math.abs(skewMs))} ${skewMs > 0 ? 'behind' : 'ahead of'}`;
     return {
       key: `worker:clock:${id}`,
       kind: 'clock_skew',
@@ -178,7 +178,7 @@ export function failureRates(
       key: `run:failure-rate:${run.runId}`,
       kind: 'failure_rate',
       level: 'warning',
-      message: `${run.name}: ${percent} % of the last ${seconds(failureWindowMs)} failed`,
+      message: `${run.name}: ${percent} % of the last ${wholeSeconds(failureWindowMs)} failed`,
       ...about(run),
       detail: { runId: run.runId, percent },
     };

@@ -102,11 +102,11 @@ function shownDatabase({ answeredMsAgo, latencyMs }: ServiceFacts['database']) {
 function databasePart({ answeredMsAgo, latencyMs, unanswered }: ServiceFacts['database']): Part {
   if (unanswered > 0) {
     const isAway = unanswered > 1 && answeredMsAgo > AWAY_MS;
-    const reason = `MongoDB does not answer; it last did ${seconds(answeredMsAgo)} ago.`;
+    const reason = `MongoDB does not answer; it last did ${tenthsOfSeconds(answeredMsAgo)} ago.`;
     return { status: isAway ? 'sick' : 'degraded', reason };
   }
   if (latencyMs !== null && latencyMs > SLOW_PING_MS) {
-    return { status: 'degraded', reason: `MongoDB took ${seconds(latencyMs)} to answer a ping.` };
+    return { status: 'degraded', reason: `MongoDB took ${tenthsOfSeconds(latencyMs)} to answer a ping.` };
   }
   return { status: 'ok' };
 }
@@ -119,15 +119,18 @@ function queuePart(facts: QueueFacts, limits: ServiceLimits): Part {
   const { alarmsMsAgo, workMsAgo, flushMsAgo, heartbeatMsAgo, eventLoopDelayMs } = facts;
   const sick = (reason: string): Part => ({ status: 'sick', reason });
   if (heartbeatMsAgo > limits.heartbeatMs)
-    return sick(`No heartbeat was written for ${seconds(heartbeatMsAgo)}: this worker sends nothing.`);
+    return sick(
+      `No heartbeat was written for ${tenthsOfSeconds(heartbeatMsAgo)}: this worker sends nothing.`,
+    );
   if (alarmsMsAgo > limits.alarmsMs)
-    return sick(`Alarms have not been looked for since ${seconds(alarmsMsAgo)} ago.`);
-  if (workMsAgo > limits.workMs) return sick(`Work has not been looked for since ${seconds(workMsAgo)} ago.`);
+    return sick(`Alarms have not been looked for since ${tenthsOfSeconds(alarmsMsAgo)} ago.`);
+  if (workMsAgo > limits.workMs)
+    return sick(`Work has not been looked for since ${tenthsOfSeconds(workMsAgo)} ago.`);
   if (flushMsAgo !== null && flushMsAgo > limits.flushMs)
-    return sick(`Pages are held, but none could be written for ${seconds(flushMsAgo)}.`);
+    return sick(`Pages are held, but none could be written for ${tenthsOfSeconds(flushMsAgo)}.`);
   if (eventLoopDelayMs > LATE_LOOP_MS)
-    return { status: 'degraded', reason: `The event loop was late by ${seconds(eventLoopDelayMs)}.` };
+    return { status: 'degraded', reason: `The event loop was late by ${tenthsOfSeconds(eventLoopDelayMs)}.` };
   return { status: 'ok' };
 }
 
-const seconds = (ms: number): string => `${(ms / 1_000).toFixed(1)} s`;
+const tenthsOfSeconds = (ms: number): string => `${(ms / 1_000).toFixed(1)} s`;

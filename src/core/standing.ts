@@ -31,7 +31,7 @@ export interface StandingFacts {
     | { readonly ringsAt: Date | null; readonly lockedAt: Date | null; readonly heldBy: string | null }
     | undefined;
   /** Only those that gave a sign of life in time. */
-  readonly workers: readonly WorkerFacts[];
+  readonly workers: readonly LiveWorker[];
   /** Of a completed campaign's latest run: recipients that were put aside because they stop their workers. */
   readonly quarantined: number;
   /** Runs whose books are not closed. Those after the first wait for it. */
@@ -48,7 +48,7 @@ export interface BreakerFacts {
   readonly openedBy?: string | undefined;
 }
 
-export interface WorkerFacts {
+export interface LiveWorker {
   readonly id: string;
   readonly messengers: readonly string[];
   readonly sources: readonly string[];

@@ -4,13 +4,14 @@ import { hasEnded } from '../process-info.ts';
 import { type CrashDoc, SCHEMA_VERSION, type WorkerDoc } from './documents.ts';
 import type { Store } from './store.ts';
 
-export type WorkerFacts = Omit<WorkerDoc, 'heartbeatAt' | 'schemaVersion' | '_id'>;
+/** What a worker says of itself with each heartbeat. */
+type HeartbeatFields = Omit<WorkerDoc, 'heartbeatAt' | 'schemaVersion' | '_id'>;
 
 /** Writes a heartbeat and returns the server's time of it. */
-export async function writeHeartbeat(store: Store, workerId: string, facts: WorkerFacts): Promise<Date> {
+export async function writeHeartbeat(store: Store, workerId: string, fields: HeartbeatFields): Promise<Date> {
   const written = await store.workers.findOneAndUpdate(
     { _id: workerId },
-    { $set: { ...facts, schemaVersion: SCHEMA_VERSION }, $currentDate: { heartbeatAt: true } },
+    { $set: { ...fields, schemaVersion: SCHEMA_VERSION }, $currentDate: { heartbeatAt: true } },
     { upsert: true, returnDocument: 'after', projection: { heartbeatAt: 1 } },
   );
   return written?.heartbeatAt ?? new Date(0);

@@ -1,11 +1,11 @@
 /** Facts for tests of `why`: everything is well and sending, but for what a test changes. */
 import { emptyCounts } from '../../src/core/ledger-page.ts';
-import type { PageFacts, RunFacts, StandingFacts, WorkerFacts } from '../../src/core/standing.ts';
+import type { LiveWorker, PageFacts, RunFacts, StandingFacts } from '../../src/core/standing.ts';
 
 export const NOW = new Date('2026-03-02T12:00:00Z');
 export const after = (ms: number): Date => new Date(NOW.getTime() + ms);
 
-export const WORKER: WorkerFacts = { id: 'w1', messengers: ['post'], sources: ['customers'], resting: [] };
+export const WORKER: LiveWorker = { id: 'w1', messengers: ['post'], sources: ['customers'], resting: [] };
 
 export const PAGES: PageFacts = {
   counts: { ...emptyCounts(), pending: 80, sending: 10, sent: 10 },
