@@ -104,7 +104,7 @@ export interface CampaignContext {
   readonly sources: readonly string[];
 }
 
-export const CAMPAIGN_DEFAULTS = Object.freeze({
+const CAMPAIGN_DEFAULTS = Object.freeze({
   concurrency: 10,
   priority: 0,
   maxAttempts: 5,

@@ -84,7 +84,7 @@ export const NEW_BREAKER: ClosedBreaker = { state: 'closed', term: 0, openings: 
 /** How long a prober holds the probe without a sign of life. */
 export const PROBE_LEASE_MS = 10_000;
 /** The trial is over when nothing more has come to try for so long. */
-export const TRIAL_QUIET_MS = 2_000;
+const TRIAL_QUIET_MS = 2_000;
 
 // ---- opening --------------------------------------------------------------------------------------------------------
 

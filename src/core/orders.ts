@@ -45,11 +45,6 @@ export function concerns(order: Order, runId: string): boolean {
   return order.kind === 'cancel' || order.runId === runId;
 }
 
-/** The pages an order names; `all` names every page. */
-export function namesPage(order: Order, n: number): boolean {
-  return order.targets === 'all' || order.targets.some((target) => target.n === n);
-}
-
 /**
  * Applies one order to a page. `unsettled` are the recipients whose earlier hand-over may still be under way: a resend or
  * another round of these waits until that has been counted.

@@ -78,7 +78,7 @@ export function withdrawIntent(page: LedgerPage, index: number, now: number): vo
   page.withdraw(index, now, isRetry ? { dueAt: 0, ...kept } : kept);
 }
 
-export function reasonOf(outcome: Failure): { code?: string; reason: string } {
+function reasonOf(outcome: Failure): { code?: string; reason: string } {
   return outcome.code === undefined
     ? { reason: outcome.reason }
     : { code: outcome.code, reason: outcome.reason };

@@ -3,7 +3,7 @@
  * the holder writes it together with the last outcomes.
  */
 import { DEATHS_TO_PARK } from './crash-loop.ts';
-import { type LedgerPage, settledCount } from './ledger-page.ts';
+import type { LedgerPage } from './ledger-page.ts';
 import { roundUpDue } from './retry.ts';
 
 export type Release =
@@ -29,7 +29,7 @@ export function decideRelease(
   page: LedgerPage,
   { deaths, queued, lettingGo, now, openFrom }: HoldSituation,
 ): Release | undefined {
-  if (settledCount(page.counts) === page.size) return { status: 'done' };
+  if (page.settled) return { status: 'done' };
   if (deaths >= DEATHS_TO_PARK) return { status: 'parked' };
   const waitsForEarlierSends = page.counts.sending > 0;
   if (!lettingGo && (queued > 0 || waitsForEarlierSends)) return undefined;

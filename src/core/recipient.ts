@@ -40,7 +40,7 @@ export type ParsedRow =
   | { readonly rejected: string; readonly id?: string; readonly recipient?: undefined };
 
 /** Most bytes of a recipient's id. */
-export const MAX_ID_BYTES = 256;
+const MAX_ID_BYTES = 256;
 /** Most bytes of a recipient as JSON. */
 export const MAX_RECIPIENT_BYTES = 64 * 1024;
 

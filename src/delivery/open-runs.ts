@@ -69,7 +69,7 @@ export interface OpenRunsOptions {
 export const isPageStep = (step: RunStep): boolean => step === 'send' || step === 'apply-orders';
 
 /** The zones in which it may send now; undefined: at all. Empty: its window is closed. */
-export function zonesNow({ hours }: OpenRun, now: Date): readonly string[] | undefined {
+function zonesNow({ hours }: OpenRun, now: Date): readonly string[] | undefined {
   const zones = hours?.openZones(now);
   return zones === 'all' ? undefined : zones;
 }

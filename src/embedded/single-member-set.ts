@@ -56,7 +56,7 @@ async function moveTo(client: MongoClient, config: SetConfig, host: string): Pro
   }
 }
 
-export async function untilPrimary(client: MongoClient, givenUp: () => boolean): Promise<void> {
+async function untilPrimary(client: MongoClient, givenUp: () => boolean): Promise<void> {
   for (;;) {
     const hello = await client.db('admin').command({ hello: 1 });
     if (hello.isWritablePrimary === true) return;

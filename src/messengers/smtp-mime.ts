@@ -147,7 +147,7 @@ LITERAL[9] = 2;
 let scratch = Buffer.allocUnsafe(32 * 1024);
 
 /** RFC 2045 6.7. Every kind of line end becomes CRLF; lines are at most 76 long. */
-export function quotedPrintable(bytes: Buffer): string {
+function quotedPrintable(bytes: Buffer): string {
   // Three characters for a byte at most, and three more for each 73 of them for the soft line end.
   const most = Math.ceil(bytes.length * 3.2) + 16;
   if (scratch.length < most) scratch = Buffer.allocUnsafe(most);

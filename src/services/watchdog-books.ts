@@ -24,7 +24,7 @@ const FINISHED_TOLD_MS = 3_600_000;
 const PAGES_PER_ROUND = 100;
 const REPORTS_PER_ROUND = 1;
 
-export const MANY_FAILED = 'many_failed';
+const MANY_FAILED = 'many_failed';
 
 export function checkFailures({ store, limits, serverNow }: WatchdogContext): Check {
   const samples = new Map<string, FailureSample[]>();

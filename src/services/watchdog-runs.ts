@@ -31,7 +31,7 @@ const STANDS: ReadonlySet<ReasonCode> = new Set<ReasonCode>([
   'closing',
 ]);
 
-export function stands(standing: Standing): boolean {
+function stands(standing: Standing): boolean {
   if (standing.code === 'waiting_for_turn') return standing.ahead.length + standing.beside === 0;
   return STANDS.has(standing.code);
 }

@@ -17,7 +17,7 @@ import { heartbeatFields } from './run-heartbeats.ts';
 import { isDuplicateKey, MAJORITY, type Store } from './store.ts';
 
 /** A run opened later than this counts as late, ms. */
-export const LATE_MS = 60_000;
+const LATE_MS = 60_000;
 const SWEPT_AT_ONCE = 1_000;
 
 /** The run of a campaign, with its own copy of content and limits. */

@@ -6,7 +6,6 @@ import { type Detail, LETTERS, LedgerPage, type Letter } from '../../src/core/le
 import {
   applyOrder,
   CLOCK_TOLERANCE_MS,
-  namesPage,
   type Order,
   type OrderKind,
   type OrderTargets,
@@ -60,12 +59,6 @@ describe('the table', () => {
 
   it('only these make something go out', () => {
     expect(KINDS.filter(orderSends)).toEqual([KINDS[1], KINDS[4], KINDS[5]]);
-  });
-
-  it('names all pages or those of its recipients', () => {
-    expect(namesPage(orderOf({ kind: 'cancel' }), 7)).toBe(true);
-    const some = orderOf({ kind: 'retry-failed' }, { targets: [{ n: 7, indices: [0] }] });
-    expect([namesPage(some, 7), namesPage(some, 8)]).toEqual([true, false]);
   });
 
   it('another round has new attempts and a new generation', () => {
