@@ -3,8 +3,8 @@
  * and nothing is read before.
  */
 import { ALERT_LEVELS, type AlertLevel } from './core/alert-policy.ts';
-import { CampaignSchedulerError, type Problem, ValidationError } from './errors.ts';
-import { expectation, integerProblems } from './input-checks.ts';
+import { CampaignSchedulerError, type Problem } from './errors.ts';
+import { expectation, integerProblems, refuseProblems } from './input-checks.ts';
 import {
   type Alert,
   type AlertPosition,
@@ -78,7 +78,7 @@ async function list(store: Store, options: ListAlertsOptions): Promise<AlertList
   const id = campaignId === undefined ? undefined : parseId(String(campaignId))?.toHexString();
   expect(campaignId === undefined || id !== undefined, 'campaignId', 'the id of a campaign', campaignId);
   expect(after === undefined || position !== undefined, 'after', '`next` of the answer before', after);
-  refuse('Alerts cannot be listed', problems);
+  refuseProblems('Alerts cannot be listed', problems);
   const filter = {
     ...(state === undefined ? {} : { state }),
     ...(level === undefined ? {} : { level }),
@@ -106,7 +106,7 @@ async function acknowledge(store: Store, key: string, options: { readonly by: st
   }
   if (typeof key !== 'string')
     problems.push({ path: 'key', message: expectation('key', 'the key of an alert', key) });
-  refuse('The alert cannot be acknowledged', problems);
+  refuseProblems('The alert cannot be acknowledged', problems);
   const changed = await acknowledgeAlert(store, key, by as string);
   const alert = changed ?? (await readAlert(store, key));
   const name = key.slice(0, 100);
@@ -114,8 +114,4 @@ async function acknowledge(store: Store, key: string, options: { readonly by: st
   if (alert.state !== 'raised')
     throw new CampaignSchedulerError('refused', `The alert \`${name}\` is cleared already.`);
   return alertOf(alert);
-}
-
-function refuse(what: string, problems: readonly Problem[]): void {
-  if (problems.length > 0) throw new ValidationError('invalid_options', what, problems);
 }

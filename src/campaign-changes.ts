@@ -12,7 +12,7 @@ import { ONCE } from './delivery/open-run.ts';
 import { CampaignSchedulerError, type Problem, ValidationError } from './errors.ts';
 import type { EventBus } from './events.ts';
 import { existingCampaign } from './existing-campaign.ts';
-import { expectation } from './input-checks.ts';
+import { expectation, refuseProblems } from './input-checks.ts';
 import type { Logger } from './logger.ts';
 import { alarmOf } from './queue/alarm.ts';
 import type { Alarms } from './queue/alarms.ts';
@@ -270,7 +270,7 @@ export function checkBy(by: unknown): asserts by is By {
       problems.push({ path, message: expectation(path, `a text of at most ${MAX_WORDS} characters`, value) });
     }
   }
-  if (problems.length > 0) throw new ValidationError('invalid_options', 'The order is wrong', problems);
+  refuseProblems('The order is wrong', problems);
 }
 
 /** Where an action's own name does not read as English. */

@@ -17,9 +17,8 @@ import { spacingMs } from './core/rate.ts';
 import { windowAt, zoneOf } from './core/send-window.ts';
 import type { Standing, StandingFacts } from './core/standing.ts';
 import { explainStanding } from './core/why.ts';
-import { type Problem, ValidationError } from './errors.ts';
 import { anyCampaign } from './existing-campaign.ts';
-import { expectation, integerProblems, unknownKey } from './input-checks.ts';
+import { expectation, integerProblems, refuseProblems, unknownKeyProblems } from './input-checks.ts';
 import { type RunHead, standingReads } from './standing-reads.ts';
 import { type Alert, alertsOfCampaigns } from './store/alerts.ts';
 import { campaignsInStatus, parseId } from './store/campaigns.ts';
@@ -73,6 +72,7 @@ export interface ListHealthOptions {
 
 const NOT_FINAL = ['draft', 'scheduled', 'processing', 'paused'] as const satisfies CampaignStatus[];
 const LIST_KEYS = ['limit', 'after'];
+const REFUSED = 'The health of campaigns cannot be looked at';
 const MAX_LISTED = 1_000;
 const ALERTS_SHOWN = 5;
 
@@ -93,7 +93,7 @@ export async function campaignsHealth(
 ): Promise<CampaignHealthList> {
   if (!isPlainObject(asked as unknown)) {
     const what = 'the id of a campaign, or an object with named values for a list';
-    refuse([{ path: '(input)', message: expectation('campaignId', what, asked) }]);
+    refuseProblems(REFUSED, [{ path: '(input)', message: expectation('campaignId', what, asked) }]);
   }
   const { limit = 100, after } = asked;
   const position = after === undefined ? undefined : parseId(String(after));
@@ -101,10 +101,8 @@ export async function campaignsHealth(
   if (after !== undefined && position === undefined) {
     problems.push({ path: 'after', message: expectation('after', 'the id of a campaign', after) });
   }
-  for (const key of Object.keys(asked)) {
-    if (!LIST_KEYS.includes(key)) problems.push({ path: key, message: unknownKey(key, key, LIST_KEYS) });
-  }
-  if (problems.length > 0) refuse(problems);
+  problems.push(...unknownKeyProblems(asked, LIST_KEYS));
+  refuseProblems(REFUSED, problems);
   const found = await campaignsInStatus(options.store, NOT_FINAL, position, limit + 1);
   const shown = found.slice(0, limit);
   const campaigns = await healthOf(options, shown, async () => undefined);
@@ -113,10 +111,6 @@ export async function campaignsHealth(
     campaigns,
     ...(found.length > limit && last !== undefined ? { next: last._id.toHexString() } : {}),
   };
-}
-
-function refuse(problems: readonly Problem[]): never {
-  throw new ValidationError('invalid_options', 'The health of campaigns cannot be looked at', problems);
 }
 
 /** `otherwise`: the run to tell of where none is open. */

@@ -4,8 +4,7 @@
  */
 import { type Campaign, viewOf } from './campaign-view.ts';
 import { CAMPAIGN_STATUSES, type CampaignStatus } from './core/campaign-machine.ts';
-import { ValidationError } from './errors.ts';
-import { expectation, integerProblems } from './input-checks.ts';
+import { expectation, integerProblems, refuseProblems } from './input-checks.ts';
 import { listCampaigns, parseId } from './store/campaigns.ts';
 import type { Store } from './store/store.ts';
 
@@ -32,8 +31,7 @@ export async function listedCampaigns(store: Store, filter: CampaignFilter): Pro
   expect(status === undefined || CAMPAIGN_STATUSES.includes(status), 'status', `one of ${statuses}`, status);
   expect(name === undefined || typeof name === 'string', 'name', 'text', name);
   expect(after === undefined || position !== undefined, 'after', 'the id of a campaign', after);
-  if (problems.length > 0)
-    throw new ValidationError('invalid_options', 'Campaigns cannot be listed', problems);
+  refuseProblems('Campaigns cannot be listed', problems);
   const found = await listCampaigns(
     store,
     {

@@ -24,7 +24,7 @@ import { ValidationError } from './errors.ts';
 import { findCampaign } from './existing-campaign.ts';
 import { explainCampaign } from './explain.ts';
 import { checkFailuresOptions, type FailureReport, type FailuresOptions, groupFailures } from './failures.ts';
-import { expectation, integerProblems } from './input-checks.ts';
+import { expectation, integerProblems, refuseProblems } from './input-checks.ts';
 import type { Content } from './messengers/messenger.ts';
 import { type CampaignUpdate, fromNowOn, manualRun, pastRuns, updateOf } from './recurring.ts';
 import { freezingAttempts } from './store/audiences.ts';
@@ -317,8 +317,7 @@ export class Campaigns {
     limit = MAX_LISTED,
   ): Promise<Pick<JournalDoc, 'at' | 'kind' | 'runId' | 'detail' | 'workerId'>[]> {
     const problems = integerProblems('limit', limit, 1, MAX_LISTED);
-    if (problems.length > 0)
-      throw new ValidationError('invalid_options', 'The journal cannot be read', problems);
+    refuseProblems('The journal cannot be read', problems);
     return this.#options.journal.read((await this.#changes.existing(id))._id, limit);
   }
 

@@ -4,8 +4,8 @@
  */
 import { DELIVERY_STATES, type DeliveryState, LedgerPage } from './core/ledger-page.ts';
 import type { Recipient } from './core/recipient.ts';
-import { type Problem, ValidationError } from './errors.ts';
-import { integerProblems } from './input-checks.ts';
+import type { Problem } from './errors.ts';
+import { integerProblems, refuseProblems } from './input-checks.ts';
 import { locateRecipients, readAudiencePage } from './store/audiences.ts';
 import type { RunDoc } from './store/documents.ts';
 import { pageIdOf } from './store/documents.ts';
@@ -112,8 +112,7 @@ function checked(options: ListDeliveriesOptions): {
   const place = cursor === undefined ? ['', '0', '0'] : /^(\d{1,9}):(\d{1,9})$/.exec(cursor);
   if (place === null)
     problems.push({ path: 'cursor', message: 'Expected `cursor` to come from an earlier answer' });
-  if (problems.length > 0)
-    throw new ValidationError('invalid_options', 'Deliveries cannot be listed', problems);
+  refuseProblems('Deliveries cannot be listed', problems);
   return { state, limit, from: { n: Number(place?.[1]), index: Number(place?.[2]) } };
 }
 

@@ -4,8 +4,7 @@
  */
 import { setImmediate } from 'node:timers/promises';
 import { type FailureGroup, FailureGroups } from './core/failure-pattern.ts';
-import { ValidationError } from './errors.ts';
-import { expectation, integerProblems } from './input-checks.ts';
+import { expectation, integerProblems, refuseProblems } from './input-checks.ts';
 import { recipientIds } from './store/audiences.ts';
 import type { RunDoc } from './store/documents.ts';
 import { failedPages } from './store/ledger-pages.ts';
@@ -54,8 +53,7 @@ export function checkFailuresOptions({ occurrence, limit = 100, samples = 3 }: F
   if (occurrence !== undefined && typeof occurrence !== 'string') {
     problems.push({ path: 'occurrence', message: expectation('occurrence', 'text', occurrence) });
   }
-  if (problems.length > 0)
-    throw new ValidationError('invalid_options', 'Failures cannot be grouped', problems);
+  refuseProblems('Failures cannot be grouped', problems);
   return { limit, samples };
 }
 

@@ -5,10 +5,13 @@
 
 import { z } from 'zod';
 import { expectation, integerProblems, unknownKeyMessage } from './core/expectation.ts';
-import type { Problem } from './errors.ts';
+import { type Problem, ValidationError } from './errors.ts';
 import { suggest } from './suggestion.ts';
 
 export { expectation, integerProblems };
+
+const MAX_UNKNOWN = 10;
+const MAX_KEY_CHARACTERS = 100;
 
 /** For schemas: the message is made when the full path is known. */
 export function expecting(what: string): { error: (issue: z.core.$ZodRawIssue) => string } {
@@ -84,6 +87,20 @@ export function problemsOf(
     }
   }
   return [...problems.values()];
+}
+
+/** @throws ValidationError `invalid_options` where there is any problem; `what` says what cannot be done because of it. */
+export function refuseProblems(what: string, problems: readonly Problem[]): void {
+  if (problems.length > 0) throw new ValidationError('invalid_options', what, problems);
+}
+
+/** A problem for each key that is not known, of the first few. */
+export function unknownKeyProblems(given: object, known: readonly string[]): Problem[] {
+  const unknown = Object.keys(given).filter((key) => !known.includes(key));
+  return unknown.slice(0, MAX_UNKNOWN).map((key) => {
+    const path = key.slice(0, MAX_KEY_CHARACTERS);
+    return { path, message: unknownKey(path, path, known) };
+  });
 }
 
 /** ``Unknown key `pagesize`. Did you mean `pageSize`?`` */

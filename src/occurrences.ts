@@ -5,9 +5,8 @@
 import type { CampaignStatus } from './core/campaign-machine.ts';
 import type { SkippedOccurrences } from './core/misfire.ts';
 import { jitterOf, nextOccurrence, occurrenceKey } from './core/recurrence.ts';
-import { ValidationError } from './errors.ts';
 import { existingCampaign } from './existing-campaign.ts';
-import { integerProblems } from './input-checks.ts';
+import { integerProblems, refuseProblems } from './input-checks.ts';
 import type { CampaignDoc, OpenRunRef, RunDoc, RunReport } from './store/documents.ts';
 import { latestEntries } from './store/journal.ts';
 import { latestRuns, refreshRuns } from './store/runs.ts';
@@ -74,8 +73,7 @@ export async function listOccurrences(
 ): Promise<OccurrenceList> {
   const { limit = 20 } = options;
   const problems = integerProblems('limit', limit, 1, MAX_LISTED);
-  if (problems.length > 0)
-    throw new ValidationError('invalid_options', 'Occurrences cannot be listed', problems);
+  refuseProblems('Occurrences cannot be listed', problems);
   const campaign = await existingCampaign(store, id);
   const [latest, open, entries] = await Promise.all([
     latestRuns(store, campaign._id, undefined, limit),

@@ -5,8 +5,8 @@ import { preview } from './core/recurrence.ts';
 import { checkRecurrence } from './core/recurrence-check.ts';
 import type { RecurrenceInput } from './core/recurrence-rule.ts';
 import { describe } from './core/recurrence-words.ts';
-import { type Problem, ValidationError } from './errors.ts';
-import { integerProblems, unknownKey } from './input-checks.ts';
+import { ValidationError } from './errors.ts';
+import { integerProblems, unknownKeyProblems } from './input-checks.ts';
 
 const MAX_PREVIEWED = 100;
 const KEYS = ['recurrence', 'count', 'from'];
@@ -30,13 +30,7 @@ export interface SchedulePreview {
 export function previewSchedule(input: SchedulePreviewInput, now: Date): SchedulePreview {
   const given = Object(input) as Partial<Record<keyof SchedulePreviewInput, unknown>>;
   const { recurrence, count = 10, from } = given;
-  const problems: Problem[] = Object.keys(given)
-    .filter((key) => !KEYS.includes(key))
-    .slice(0, 10)
-    .map((key) => ({
-      path: key.slice(0, 100),
-      message: unknownKey(key.slice(0, 100), key.slice(0, 100), KEYS),
-    }));
+  const problems = unknownKeyProblems(given, KEYS);
   const checked = checkRecurrence(recurrence, { now });
   problems.push(...(checked.problems ?? []));
   problems.push(...integerProblems('count', count, 1, MAX_PREVIEWED));

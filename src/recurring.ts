@@ -12,13 +12,13 @@ import { isPlainObject } from './core/plain-data.ts';
 import { occurrenceKey, occurrencesBetween } from './core/recurrence.ts';
 import type { Recurrence } from './core/recurrence-rule.ts';
 import { ValidationError } from './errors.ts';
-import { expectation } from './input-checks.ts';
+import { expectation, refuseProblems } from './input-checks.ts';
 import type { Messenger } from './messengers/messenger.ts';
 import type { CampaignChange } from './store/campaign-transitions.ts';
 import { type CampaignDoc, type OpenRunRef, runIdOf } from './store/documents.ts';
 
 /** Runs that one call may ask for: the campaign's document holds them until they have ended. */
-export const MAX_BACKFILL = 100;
+const MAX_BACKFILL = 100;
 
 /** A run that a person asks for, whatever the rule says. */
 export function manualRun(campaign: CampaignDoc, id: string): OpenRunRef {
@@ -41,11 +41,11 @@ export function pastRuns(
     { path: 'from', message: instantProblem(from, 'from') },
     { path: 'to', message: instantProblem(to, 'to') },
   ].flatMap(({ path, message }) => (message === undefined ? [] : [{ path, message }]));
+  const what = 'These occurrences cannot be run';
   const refuse = (path: string, message: string): never => {
-    throw new ValidationError('invalid_options', 'These occurrences cannot be run', [{ path, message }]);
+    throw new ValidationError('invalid_options', what, [{ path, message }]);
   };
-  if (problems.length > 0)
-    throw new ValidationError('invalid_options', 'These occurrences cannot be run', problems);
+  refuseProblems(what, problems);
   const [first, end] = [new Date(instantOf(from)), new Date(instantOf(to))];
   if (end <= first) return refuse('to', `Expected \`to\` to be after \`from\`, got ${end.toISOString()}`);
   if (end > now)

@@ -1,7 +1,6 @@
 /** The workers of the cluster as people see them. Reads only. Invariant: nobody's own clock says who is alive. */
 import { hostname } from 'node:os';
-import { ValidationError } from './errors.ts';
-import { integerProblems } from './input-checks.ts';
+import { integerProblems, refuseProblems } from './input-checks.ts';
 import { hasEnded } from './process-info.ts';
 import type { CrashDoc, WorkerDoc } from './store/documents.ts';
 import type { Store } from './store/store.ts';
@@ -43,7 +42,7 @@ export interface WorkerListOptions {
 /** @throws ValidationError `invalid_options`. */
 export async function listWorkers(options: WorkerListOptions, limit = 100): Promise<WorkerView[]> {
   const problems = integerProblems('limit', limit, 1, MAX_LISTED);
-  if (problems.length > 0) throw new ValidationError('invalid_options', 'Workers cannot be listed', problems);
+  refuseProblems('Workers cannot be listed', problems);
   const found = await latestWorkers(options.store, limit);
   const now = options.serverNow().getTime();
   return found.map((worker) => {

@@ -2,8 +2,8 @@
 import type { Request, RequestHandler } from 'express';
 import { checkBy } from '../campaign-changes.ts';
 import { isPlainObject } from '../core/plain-data.ts';
-import { type Problem, ValidationError } from '../errors.ts';
-import { expectation, unknownKey } from '../input-checks.ts';
+import { ValidationError } from '../errors.ts';
+import { expectation, refuseProblems, unknownKeyProblems } from '../input-checks.ts';
 
 /** The campaign of the path. */
 export function campaignIdOf(request: Request): string {
@@ -15,7 +15,7 @@ export function campaignIdOf(request: Request): string {
 
 /** The query, which has no other keys than these: a filter with a typing error in it must not show everything. */
 export function queryOf(request: Request, known: readonly string[]): Request['query'] {
-  refuseUnknown(request.query, known, 'The query is wrong');
+  refuseProblems('The query is wrong', unknownKeyProblems(request.query, known));
   return request.query;
 }
 
@@ -35,7 +35,7 @@ export const refuseNoObject: RequestHandler = (request, _response, next) => {
 /** The body as an object; no body is an empty one. */
 export function bodyOf(request: Request, known: readonly string[]): Readonly<Record<string, unknown>> {
   const body = objectOf(request);
-  refuseUnknown(body, known, 'The body is wrong');
+  refuseProblems('The body is wrong', unknownKeyProblems(body, known));
   return body;
 }
 
@@ -44,16 +44,6 @@ function objectOf(request: Request): Readonly<Record<string, unknown>> {
   if (isPlainObject(body)) return body;
   const message = expectation('body', 'an object', body);
   throw new ValidationError('invalid_options', 'The body is wrong', [{ path: '(body)', message }]);
-}
-
-function refuseUnknown(given: object, known: readonly string[], summary: string): void {
-  const unknown = Object.keys(given).filter((key) => !known.includes(key));
-  if (unknown.length === 0) return;
-  const problems = unknown.slice(0, 10).map((key): Problem => {
-    const path = key.slice(0, 100);
-    return { path, message: unknownKey(path, path, known) };
-  });
-  throw new ValidationError('invalid_options', summary, problems);
 }
 
 /** Why somebody gives an order, in his own words. */

@@ -4,8 +4,8 @@
  */
 import { createHash } from 'node:crypto';
 import { isPlainObject } from '../core/plain-data.ts';
-import { type Problem, ValidationError } from '../errors.ts';
-import { expectation } from '../input-checks.ts';
+import type { Problem } from '../errors.ts';
+import { expectation, refuseProblems } from '../input-checks.ts';
 import type { Message, Messenger } from '../messengers/messenger.ts';
 import type { Alert } from '../store/alerts.ts';
 
@@ -43,7 +43,7 @@ export function webhookSink(options: WebhookSinkOptions): AlertSink {
   if (!isPlainObject(headers) || !Object.values(headers).every((value) => typeof value === 'string')) {
     problems.push({ path: 'headers', message: 'Expected `headers` to be an object of names and texts' });
   }
-  refuse('webhookSink', problems);
+  refuseProblems('Invalid options of webhookSink', problems);
   return async (alert, { signal }) => {
     const response = await fetch(url, {
       method: 'POST',
@@ -89,7 +89,7 @@ export function messengerSink(options: MessengerSinkOptions): AlertSink {
   if (addresses.length === 0 || !addresses.every(isText)) {
     problems.push({ path: 'to', message: expectation('to', 'an address or a list of addresses', to) });
   }
-  refuse('messengerSink', problems);
+  refuseProblems('Invalid options of messengerSink', problems);
   /** The addresses that have it; an alert that is told again is the same object. */
   const reached = new WeakMap<Alert, Set<string>>();
   const tell = async (alert: Alert, { signal, messengers }: AlertSinkContext): Promise<void> => {
@@ -138,9 +138,4 @@ function messageTo(to: string, alert: Alert): Message {
 
 function isHttp(url: unknown): url is string {
   return typeof url === 'string' && /^https?:\/\//i.test(url) && URL.canParse(url);
-}
-
-function refuse(what: string, problems: readonly Problem[]): void {
-  if (problems.length > 0)
-    throw new ValidationError('invalid_options', `Invalid options of ${what}`, problems);
 }
