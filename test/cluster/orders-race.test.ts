@@ -9,6 +9,7 @@ import {
   NO_BREAKER,
   pagesOf,
   people,
+  QUICK_TAKEOVER,
   type Rig,
   SHORT,
   startRig,
@@ -108,7 +109,11 @@ it.each([
   ['cancel', 'sent', { skipped: 1000 }],
 ] as const)('the worker dies half-way through a hundred pages: %s', async (what, fate, books) => {
   const through = `${proxy.uriFor(name)}`;
-  const fleet = await startFleet(1, { uri: through, fate, scheduler: { ...SHORT, ...NO_BREAKER } });
+  const fleet = await startFleet(1, {
+    uri: through,
+    fate,
+    scheduler: { ...SHORT, ...QUICK_TAKEOVER, ...NO_BREAKER },
+  });
   const api = await startRig(uri, { worker: false });
   const [first] = fleet.workers;
   const { campaigns } = api.scheduler;
@@ -163,12 +168,12 @@ it.each([
 it('a truth that comes late is kept, however busily the new holder writes', async () => {
   const slow = newProvider();
   const gate = slow.hold();
-  const loser = await startRig(proxy.uriFor(name), { provider: slow, pageSize: 100 });
+  const loser = await startRig(proxy.uriFor(name), { provider: slow, pageSize: 100, ...QUICK_TAKEOVER });
   const { id } = await loser.create({ audience: people(100), concurrency: 4 });
   await slow.calls.count(4);
   proxy.pause(); // it can no longer write that it lives
   onTestFinished(() => proxy.resume());
-  const winner = await startRig(uri, { pageSize: 100 });
+  const winner = await startRig(uri, { pageSize: 100, ...QUICK_TAKEOVER });
   const taken = winner.signals('page:taken-over');
   winner.provider.plan(() => new Promise((resolve) => setTimeout(resolve, 5)));
   await taken.next();

@@ -5,7 +5,7 @@
 import mongoose from 'mongoose';
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import type { SchedulerOptions } from '../../src/config.ts';
-import { people, type Rig, SHORT, startRig, stopAll } from '../engine/fixtures.ts';
+import { people, QUICK_TAKEOVER, type Rig, startRig, stopAll } from '../engine/fixtures.ts';
 import { newProvider, PATIENCE } from '../engine/provider.ts';
 import { door } from '../queue/signals.ts';
 import { type Mongods, startMongods } from '../support/mongods.ts';
@@ -45,7 +45,7 @@ async function survive(
 ): Promise<void> {
   const provider = newProvider();
   const rigs: Rig[] = [];
-  while (rigs.length < workers) rigs.push(await startRig(await connect(), { provider }));
+  while (rigs.length < workers) rigs.push(await startRig(await connect(), { provider, ...QUICK_TAKEOVER }));
   const [rig] = rigs as [Rig];
   const rest = door();
   let begun = 0;
@@ -111,7 +111,7 @@ describe.each([
     'frozen for longer than a claim lasts, but not so long that anything fails': {
       begin: () => server().freeze(),
       end: () => server().thaw(),
-      ms: 2 * SHORT.claimTtlMs,
+      ms: 2 * QUICK_TAKEOVER.claimTtlMs,
     },
   };
 

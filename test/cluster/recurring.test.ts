@@ -5,7 +5,7 @@
  */
 import { ObjectId } from 'mongodb';
 import { afterAll, expect, it } from 'vitest';
-import { campaignsOf, runsOf, SHORT, startRig, tidyUpAfterEach } from '../engine/fixtures.ts';
+import { campaignsOf, QUICK_TAKEOVER, runsOf, SHORT, startRig, tidyUpAfterEach } from '../engine/fixtures.ts';
 import { PATIENCE } from '../engine/provider.ts';
 import { chance } from '../faults/random.ts';
 import { testDatabase } from '../support/mongo.ts';
@@ -23,7 +23,7 @@ afterAll(() => console.log(`FAULT_SEED=${SEED}`));
 it(
   'every second one run, over processes that are killed and replaced',
   async () => {
-    const fleet = await startFleet(PROCESSES, { uri, scheduler: SHORT });
+    const fleet = await startFleet(PROCESSES, { uri, scheduler: { ...SHORT, ...QUICK_TAKEOVER } });
     await fleet.all('start');
     const api = await startRig(uri, { worker: false });
     const audience = [{ id: '1', to: 'a@example.org' }];

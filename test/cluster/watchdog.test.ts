@@ -1,7 +1,7 @@
 /** The watchdog over several processes: the one that does it is stopped in the middle of its work, and wakes up. */
 import { expect, it } from 'vitest';
 import type { AlertDoc, JournalDoc, LeaseDoc, WorkerDoc } from '../../src/store/documents.ts';
-import { people, SHORT, startRig, tidyUpAfterEach } from '../engine/fixtures.ts';
+import { people, QUICK_TAKEOVER, SHORT, startRig, tidyUpAfterEach } from '../engine/fixtures.ts';
 import { PATIENCE } from '../engine/provider.ts';
 import { testDatabase } from '../support/mongo.ts';
 import { startFleet } from './fleet.ts';
@@ -12,6 +12,7 @@ tidyUpAfterEach(db);
 it('a leader that is stopped loses its work to another, and does no harm when it wakes up', async () => {
   const scheduler = {
     ...SHORT,
+    ...QUICK_TAKEOVER,
     workerOfflineAfterMs: 4_000,
     sendTimeoutMs: 2_000,
     lockLifetimeMs: 500,

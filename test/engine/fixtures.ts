@@ -17,7 +17,7 @@ import type { CampaignDoc, LedgerPageDoc, RunDoc } from '../../src/store/documen
 import { openStore, type Store } from '../../src/store/store.ts';
 import { Signals } from '../queue/signals.ts';
 import { newProvider, PATIENCE, type Provider } from './provider.ts';
-import { NO_BREAKER, SHORT } from './short.ts';
+import { NO_BREAKER, QUICK_TAKEOVER, SHORT } from './short.ts';
 import { LONG_HELD, RARE_HEARTBEAT, type TestClock, testClock } from './test-clock.ts';
 
 export interface LogEntry {
@@ -53,7 +53,7 @@ export const COLLECTIONS = [
   'agendaJobs',
 ] as const;
 
-export { NO_BREAKER, SHORT };
+export { NO_BREAKER, QUICK_TAKEOVER, SHORT };
 
 vi.setConfig({ testTimeout: PATIENCE.timeout + 20_000, hookTimeout: 60_000 });
 

@@ -37,11 +37,10 @@ describe('pause', () => {
     gate.open();
     await untilNothingIsHeld();
     const begun = provider.calls.all.length;
-    expect(await scheduler.campaigns.progress(id)).toMatchObject({
-      sent: begun,
-      sending: 0,
-      pending: 120 - begun,
-    });
+    // What was counted a moment ago may be told once more.
+    await expect
+      .poll(() => scheduler.campaigns.progress(id), PATIENCE)
+      .toMatchObject({ sent: begun, sending: 0, pending: 120 - begun });
     const resumed = await scheduler.campaigns.resume(id);
     expect(resumed.status).toBe('processing');
     expect(resumed.statusReason).toBeUndefined();

@@ -16,6 +16,7 @@ import {
   campaignsOf,
   pagesOf,
   people,
+  QUICK_TAKEOVER,
   type Rig,
   runsOf,
   SHORT,
@@ -32,18 +33,20 @@ const alerts = db.collection<AlertDoc>('alerts');
 const workers = db.collection<WorkerDoc>('workers');
 
 const EVERY_MS = 150;
-const STUCK_MS = 1_200;
+/** Long enough that a busy machine, which may stand still for seconds, is not taken for the trouble. */
+const STUCK_MS = 4_000;
+const BUSY_MONGO = { slowMongoMs: 60_000 } as const;
 const QUICK = {
-  sendTimeoutMs: 1_000,
+  sendTimeoutMs: 3_000,
   workerOfflineAfterMs: 60_000,
-  lockLifetimeMs: 500,
-  watchdog: { everyMs: EVERY_MS, stuckAfterMs: STUCK_MS },
+  lockLifetimeMs: 2_000,
+  watchdog: { everyMs: EVERY_MS, stuckAfterMs: STUCK_MS, ...BUSY_MONGO },
   alerts: { cooldownMs: 0 },
 } as const satisfies Partial<SchedulerOptions>;
 /** Who is silent is soon offline. */
-const IMPATIENT = { ...QUICK, workerOfflineAfterMs: 1_500 };
+const IMPATIENT = { ...QUICK, workerOfflineAfterMs: 6_000 };
 /** Sends may take their time. */
-const PATIENT = { watchdog: { everyMs: EVERY_MS }, alerts: { cooldownMs: 0 } } as const;
+const PATIENT = { watchdog: { everyMs: EVERY_MS, ...BUSY_MONGO }, alerts: { cooldownMs: 0 } } as const;
 
 /** What all these processes told, in order: `+key`, `-key`. */
 function listen(...rigs: Rig[]) {
@@ -73,13 +76,11 @@ async function looks(count: number): Promise<void> {
   }
 }
 
-const playing: (() => void)[] = [];
-afterEach(() => {
-  for (const end of playing.splice(0)) end();
-});
+const playing: (() => Promise<void>)[] = [];
+afterEach(() => Promise.all(playing.splice(0).map((end) => end())));
 
 /** A worker that says that it lives and does nothing. */
-async function playWorker(id: string, more: Partial<WorkerDoc> = {}): Promise<() => void> {
+async function playWorker(id: string, more: Partial<WorkerDoc> = {}): Promise<() => Promise<void>> {
   const beat = async (): Promise<void> => {
     await workers.updateOne(
       { _id: id },
@@ -95,9 +96,19 @@ async function playWorker(id: string, more: Partial<WorkerDoc> = {}): Promise<()
     );
     await pagesOf(db).updateMany({ 'claim.workerId': id }, { $inc: { 'claim.seq': 1 } });
   };
+  let ended = false;
+  const live = async (): Promise<void> => {
+    while (!ended) {
+      await beat();
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  };
   await beat();
-  const timer = setInterval(() => void beat(), 100);
-  const end = (): void => clearInterval(timer);
+  const living = live();
+  const end = (): Promise<void> => {
+    ended = true;
+    return living;
+  };
   playing.push(end);
   return end;
 }
@@ -119,7 +130,6 @@ test('no worker for the work that is there, and pages that nobody takes over', a
   const { id } = await api.create({ sendAt: new Date(Date.now() - 10_000), audience: people(10) });
   await heard.until('+workers:none');
   const opener = await startRig(uri, { messengers: {}, ...QUICK });
-  heard.told.push(...listen(opener).told);
   const fromOpener = listen(opener);
   await fromOpener.until('-workers:none');
   await expect.poll(() => pagesOf(db).countDocuments({}), PATIENCE).toBe(1);
@@ -127,7 +137,7 @@ test('no worker for the work that is there, and pages that nobody takes over', a
   await playClaim(id, 'ghost', 1_000);
   await heard.until('+pages:orphaned');
   expect(heard.told.filter((line) => line === '+workers:none')).toHaveLength(2);
-  const worker = await startRig(uri, QUICK);
+  const worker = await startRig(uri, { ...QUICK, ...QUICK_TAKEOVER });
   const fromWorker = listen(worker);
   await worker.until(id, 'completed');
   await fromWorker.until('-pages:orphaned');
@@ -139,7 +149,7 @@ test('a worker that cannot be heard is marked offline, and runs again when it ca
   const leader = await startRig(uri, IMPATIENT);
   await looks(1);
   const lonely = await startRig(
-    `${proxy.uriFor(name)}&serverSelectionTimeoutMS=500`.replace('?&', '?'),
+    `${proxy.uriFor(name)}&serverSelectionTimeoutMS=5000`.replace('?&', '?'),
     QUICK,
   );
   const { workerId } = lonely.scheduler;
@@ -186,7 +196,7 @@ test('what an offline worker held is released: pages, alarms and sources', async
   const takenOver = worker.signals('page:taken-over');
   await looks(2);
   expect((await pagesOf(db).findOne({}))?.claim?.workerId).toBe('dead');
-  end();
+  await end();
   await worker.until(id, 'completed');
   expect(takenOver.all).toMatchObject([{ fromWorkerId: 'dead' }]);
   await expect
@@ -222,11 +232,13 @@ test('a slow MongoDB', async () => {
   });
   const heard = listen(rig);
   await looks(1);
+  // On a busy machine it may be slow for a moment before and after as well.
+  const last = () => heard.told.at(-1);
   proxy.delay(150);
-  await heard.until('+mongo:slow');
+  await expect.poll(last, PATIENCE).toBe('+mongo:slow');
   proxy.delay(0);
-  await heard.until('-mongo:slow');
-  expect(heard.told).toEqual(['+mongo:slow', '-mongo:slow']);
+  await expect.poll(last, PATIENCE).toBe('-mongo:slow');
+  expect(heard.others('mongo:slow')).toEqual([]);
   await stopRig(rig);
   await proxy.stop();
 });
@@ -247,7 +259,7 @@ test('many failures, and a high rate of them', async () => {
   await heard.until(`+${rate}`);
   expect(await alerts.findOne({ _id: failed })).toMatchObject({
     campaignId: id,
-    message: /25 of 60/ as never,
+    message: expect.stringMatching(/^News: \d+ of 60 recipients have failed/),
   });
   gate.open();
   await rig.until(id, 'completed');
@@ -262,7 +274,7 @@ test('many failures, and a high rate of them', async () => {
 });
 
 test('failures of a run that was over between two rounds, until somebody has seen them', async () => {
-  const rig = await startRig(uri, { ...PATIENT, watchdog: { everyMs: 400 } });
+  const rig = await startRig(uri, { ...PATIENT, watchdog: { everyMs: 400, ...BUSY_MONGO } });
   const heard = listen(rig);
   rig.provider.plan(() => Promise.reject(new DeliveryError('permanent', 'no such mailbox')));
   const { id } = await rig.create({ audience: people(11) });
@@ -293,7 +305,7 @@ test('books that contradict themselves: of a page, and of a report', async () =>
 
 test('a page that was put aside, by a worker that died before it told, until it is released', async () => {
   const rig = await startRig(uri, { ...PATIENT, messengers: {} });
-  const { told, until, others } = listen(rig);
+  const { told, add, until, others } = listen(rig);
   const author = await startRig(uri, { worker: false });
   const { id } = await author.create({ audience: people(10) });
   await expect.poll(() => pagesOf(db).countDocuments(), PATIENCE).toBe(1);
@@ -302,7 +314,7 @@ test('a page that was put aside, by a worker that died before it told, until it 
   await until(`+${key}`);
   await looks(2);
   await author.scheduler.campaigns.releaseParked(id);
-  await startRig(uri, { ...PATIENT });
+  add(await startRig(uri, { ...PATIENT }));
   await until(`-${key}`);
   await author.until(id, 'completed');
   expect(others(key)).toEqual([]);
@@ -318,7 +330,7 @@ test('a run that no worker can send, then a page of which nothing becomes', asyn
   await heard.until(`+${run}`);
   expect((await alerts.findOne({ _id: run }))?.detail).toMatchObject({ code: 'no_worker_for_messenger' });
   // A worker that has it takes the page, renews its hold, and does nothing.
-  const end = await playWorker('hung');
+  await playWorker('hung');
   await playClaim(id, 'hung', 1_000);
   await heard.until(`-${run}`);
   const worker = await startRig(uri, QUICK);
@@ -328,7 +340,6 @@ test('a run that no worker can send, then a page of which nothing becomes', asyn
   await heard.until(`-${page}`);
   expect(worker.provider.left).toHaveLength(10);
   expect(heard.told).toEqual([`+${run}`, `-${run}`, `+${page}`, `-${page}`]);
-  end();
 });
 
 test('what a living holder may still hand over is sent again only when it no longer can', async () => {
@@ -343,17 +354,20 @@ test('what a living holder may still hand over is sent again only when it no lon
   const attempts = Uint8Array.from({ length: 10 }, (_, index) => (index === 0 ? 1 : 0));
   const inFlight = { states: '>.........', at: new Uint8Array(60), attempts, counts };
   await pagesOf(db).updateOne({}, { $set: inFlight });
-  const worker = await startRig(uri, QUICK);
+  const watched = await watchedConnection(uri);
+  const worker = await startRig(watched.connection, QUICK);
   const taken = worker.signals('page:taken-over');
   await taken.next();
   const { claimMarginMs } = SHORT;
-  const page = await pagesOf(db).findOne({});
-  expect(page?.unsettled).toEqual([
-    { token: 'played-hung', recipients: [0], waitMs: 1_000 + 500 + claimMarginMs },
-  ]);
-  // It lives: there was no death that the page, or who was in flight, may be to blame for.
-  expect(page?.deaths).toBe(0);
-  expect(page?.details?.[0]?.deaths).toBeUndefined();
+  const takeover = watched.answered.all.find(
+    ({ command }) => command.query?.['claim.token'] === 'played-hung',
+  );
+  expect(takeover?.command.update.$set).toMatchObject({
+    unsettled: [{ token: 'played-hung', recipients: [0], waitMs: 1_000 + 500 + claimMarginMs }],
+    // It lives: there was no death that the page, or who was in flight, may be to blame for.
+    deaths: 0,
+  });
+  expect(JSON.stringify(takeover?.command.update)).not.toMatch(/"deaths":[1-9]/);
   await worker.until(id, 'completed');
   expect(worker.provider.calls.all.at(-1)).toMatchObject({ recipient: { id: 'p0' }, attempt: 2 });
   expect(worker.provider.left).toHaveLength(10);
@@ -370,27 +384,27 @@ test('a source that gives no more rows is read anew; one that is only slow is le
     },
     slow: async function* () {
       for (const row of people(12)) {
-        await pause(250);
+        await pause(500);
         yield row;
       }
     },
   };
-  const rig = await startRig(uri, { audiences, claimTtlMs: 1_000, ...QUICK });
+  const rig = await startRig(uri, { audiences, claimTtlMs: 4_500, ...QUICK });
   const heard = listen(rig);
   const slow = await rig.create({ audience: { source: 'slow' } });
   const hangs = await rig.create({ audience: { source: 'hangs' } });
   const key = `freeze:stuck:${hangs.id}:once`;
-  // The second attempt of another, which gives no first row either, has twice as long.
+  // The fourth attempt of another, which gives no first row either, has eight times as long.
   const freezings = db.collection<AudienceDoc>('audiences');
   await freezings.insertOne({
-    ...{ _id: 'x:once:2', owner: { kind: 'run', runId: 'x:once', attempt: 2 }, state: 'freezing', pages: 0 },
+    ...{ _id: 'x:once:4', owner: { kind: 'run', runId: 'x:once', attempt: 4 }, state: 'freezing', pages: 0 },
     lease: { token: 't', seq: 1, workerId: rig.scheduler.workerId, ttlMs: 600_000 },
     ...{ total: 0, duplicates: 0, rejected: { count: 0, first: [] }, rowsRead: 0, schemaVersion: 1 },
     touchedAt: new Date(),
   });
   await heard.until(`+${key}`);
-  expect((await freezings.findOne({ _id: 'x:once:2' }))?.state).toBe('freezing');
-  await freezings.deleteOne({ _id: 'x:once:2' });
+  expect((await freezings.findOne({ _id: 'x:once:4' }))?.state).toBe('freezing');
+  await freezings.deleteOne({ _id: 'x:once:4' });
   await heard.until(`-${key}`);
   const first = await db.collection<AudienceDoc>('audiences').findOne({ _id: `${hangs.id}:once:1` });
   expect(first).toMatchObject({ state: 'failed', rowsRead: 3 });
@@ -421,24 +435,26 @@ test('an alarm that a worker took with it, and a campaign whose alarm is switche
   await jobs.updateOne({ 'data.campaignId': off.id }, { $set: { disabled: null } });
   await heard.until(`-${overdue}`);
   await rig.until(off.id, 'completed');
-  await expect.poll(() => jobs.countDocuments({ lastModifiedBy: 'ghost', lockedAt: { $ne: null } })).toBe(0);
+  const held = { lastModifiedBy: 'ghost', lockedAt: { $ne: null } };
+  await expect.poll(() => jobs.countDocuments(held), PATIENCE).toBe(0);
   expect(heard.others(alarm, overdue)).toEqual([]);
 });
 
 test('what is slow but moves, and what waits for its rate, is left alone', async () => {
-  const rig = await startRig(uri, { claimTtlMs: 10_000, ...QUICK });
+  const rig = await startRig(uri, { claimTtlMs: 20_000, ...QUICK });
   const heard = listen(rig);
+  const taken = rig.signals('page:taken-over');
   rig.provider.plan(
     ({ campaign }) =>
       campaign.name === 'slow' && new Promise((resolve) => setTimeout(() => resolve(undefined), 600)),
   );
-  const slow = await rig.create({ name: 'slow', audience: people(6), concurrency: 1 });
+  const slow = await rig.create({ name: 'slow', audience: people(9), concurrency: 1 });
   // Its page is held all the time: the next token is never as far away as a claim lasts.
-  const limited = await rig.create({ name: 'limited', audience: people(3, 'r'), rate: { perMinute: 30 } });
+  const limited = await rig.create({ name: 'limited', audience: people(3, 'r'), rate: { perMinute: 10 } });
   await rig.until(slow.id, 'completed');
   await rig.until(limited.id, 'completed');
   expect(heard.told).toEqual([]);
-  expect(rig.signals('page:taken-over').all).toEqual([]);
+  expect(taken.all).toEqual([]);
   rig.provider.expectNobodyTwice();
 });
 
@@ -453,7 +469,7 @@ test('a page that is held while the campaign waits for its rate is not taken, ho
   await looks(Math.ceil((2 * STUCK_MS) / EVERY_MS));
   expect((await pagesOf(db).findOne({}))?.claim?.workerId).toBe('patient');
   expect(heard.told).toEqual([]);
-  end();
+  await end();
   await pagesOf(db).updateOne({}, { $set: { status: 'pending' }, $unset: { claim: '' } });
   await rig.scheduler.campaigns.cancel(id);
   await rig.until(id, 'cancelled');
@@ -470,7 +486,7 @@ test('two watchdogs at once tell and do everything once', async () => {
   const heard = listen(...rigs);
   const offline = rigs.map((rig) => rig.signals('worker:offline'));
   const end = await playWorker('dead');
-  end();
+  await end();
   const [first] = rigs as [Rig, Rig];
   for (const { provider } of rigs) provider.plan(() => Promise.reject(new DeliveryError('permanent', 'no')));
   const { id } = await first.create({ audience: people(12) });
@@ -514,7 +530,7 @@ test('a round is a dozen questions, and one where another process watches', asyn
     worker: false,
     heartbeatMs: 30_000,
     workerOfflineAfterMs: 90_000,
-    watchdog: { everyMs: EVERY_MS },
+    watchdog: { everyMs: EVERY_MS, ...BUSY_MONGO },
   });
   await campaignsOf(db).insertMany(
     Array.from(
@@ -536,7 +552,7 @@ test('a round is a dozen questions, and one where another process watches', asyn
     .poll(() => all.slice(-2).map(({ collection }) => collection), PATIENCE)
     .toEqual(['workers', 'workers']);
   const later = all.length;
-  await new Promise((resolve) => setTimeout(resolve, 4 * EVERY_MS));
+  await expect.poll(() => all.length, PATIENCE).toBeGreaterThanOrEqual(later + 4);
   expect(new Set(all.slice(later).map(({ collection }) => collection))).toEqual(new Set(['workers']));
   await stopRig(rig);
 });

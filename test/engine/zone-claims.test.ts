@@ -18,7 +18,8 @@ afterEach(async () => {
 
 /** Every claim of a free page from now on, as it was carried out. Returns the way to read them. */
 async function watchClaims(): Promise<() => Promise<Document[]>> {
-  const profile = await db.createCollection('system.profile', { capped: true, size: 64_000_000 });
+  await db.createCollection('system.profile', { capped: true, size: 64_000_000 });
+  const profile = db.collection('system.profile', { readConcern: { level: 'local' } });
   await db.command({ profile: 1, filter: { 'command.query.status': 'pending' } });
   const fields = [
     'command.query.timezone',

@@ -1,7 +1,7 @@
 /** Deploys: workers are replaced one after another by SIGTERM while a campaign runs. Nothing unknown, nothing twice. */
 import { afterEach, expect, test } from 'vitest';
 import { startFleet } from '../cluster/fleet.ts';
-import { people, SHORT, startRig, stopAll } from '../engine/fixtures.ts';
+import { people, QUICK_TAKEOVER, SHORT, startRig, stopAll } from '../engine/fixtures.ts';
 import { PATIENCE } from '../engine/provider.ts';
 import { testDatabase } from '../support/mongo.ts';
 import type { Worker } from '../support/processes.ts';
@@ -37,7 +37,11 @@ test('a rolling restart loses nothing, repeats nothing and burns no attempt', as
 
 test('a second signal does not wait for a send that hangs', async () => {
   const api = await startRig(uri, { worker: false });
-  const fleet = await startFleet(1, { uri, gated: true, scheduler: { ...SHORT, handleSignals: true } });
+  const fleet = await startFleet(1, {
+    uri,
+    gated: true,
+    scheduler: { ...SHORT, ...QUICK_TAKEOVER, handleSignals: true },
+  });
   await fleet.all('start');
   const { id } = await api.create({ audience: people(5) });
   await expect.poll(() => fleet.handOvers().length, PATIENCE).toBe(5);
@@ -48,7 +52,7 @@ test('a second signal does not wait for a send that hangs', async () => {
   await expect.poll(heard, PATIENCE).toBe(true);
   expect(await worker?.kill('SIGTERM')).toEqual({ code: 1, signal: null });
   // What hung is unknown: nobody can say what became of it.
-  const rest = await startFleet(1, { uri, scheduler: SHORT });
+  const rest = await startFleet(1, { uri, scheduler: { ...SHORT, ...QUICK_TAKEOVER } });
   await rest.all('start');
   await api.until(id, 'completed');
   expect(await api.scheduler.campaigns.report(id)).toMatchObject({ sent: 0, unknown: 5 });

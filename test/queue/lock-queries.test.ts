@@ -66,7 +66,7 @@ it('also in live traffic, where plans are cached', async () => {
   await alarms.stop({ timeoutMs: 10_000 });
   await db.command({ profile: 0 });
   const operations = await db
-    .collection('system.profile')
+    .collection('system.profile', { readConcern: { level: 'local' } })
     .find({ ns: `${db.databaseName}.${collectionName}`, keysExamined: { $exists: true } })
     .toArray();
   const costly = operations.filter(

@@ -18,7 +18,11 @@ export async function testDatabase(): Promise<TestDatabase> {
   const name = `test_${randomBytes(6).toString('hex')}`;
   const url = new URL(inject('mongoUri'));
   url.pathname = `/${name}`;
-  const client = await MongoClient.connect(url.href, { serverSelectionTimeoutMS: 10_000 });
+  // The test sees nothing that a majority read of the scheduler would not see yet.
+  const client = await MongoClient.connect(url.href, {
+    serverSelectionTimeoutMS: 10_000,
+    readConcernLevel: 'majority',
+  });
   const db = client.db(name);
   afterAll(async () => {
     await db.dropDatabase();
