@@ -5,7 +5,6 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { BreakerSettings } from '../core/breaker.ts';
-import { isHeldByBreaker } from '../core/campaign-machine.ts';
 import { orAtDeadline } from '../deadline.ts';
 import { aboutRun } from '../events.ts';
 import type { Messenger } from '../messengers/messenger.ts';
@@ -21,6 +20,7 @@ import {
   momentOf,
 } from './hold-environment.ts';
 import { MessengerLine, WINDOW_FACTOR } from './messenger-line.ts';
+import { type MessengerSurvey, surveyMessengers } from './messenger-survey.ts';
 import { hasHint, type OpenRun, OpenRuns, sizeNow } from './open-runs.ts';
 import { type HoldEnd, PageHold } from './page-hold.ts';
 import { RateGates } from './rate-gates.ts';
@@ -35,14 +35,6 @@ const QUICK_MS = 1;
 /** A page is held this long at most. */
 const LONGEST_TURN_MS = 60_000;
 const FORCED_STOP_MS = 2_000;
-
-/** How the campaigns stand that go out by one messenger, as this worker knows them. */
-interface MessengerSurvey {
-  busy: boolean;
-  moving: boolean;
-  held: boolean;
-  readonly takesPages: boolean;
-}
 
 export interface RunSharingOptions {
   readonly env: HoldEnvironment;
@@ -136,22 +128,10 @@ export class RunSharing {
   }
   /** What this worker knows of the campaigns with an open run, by the messenger they go out by. */
   survey(): Map<string, MessengerSurvey> {
-    const found = new Map<string, MessengerSurvey>();
     const takesPages = !this.#stopping && !this.#suspended;
-    const of = (name: string) => {
-      const known = found.get(name) ?? { busy: false, moving: false, held: false, takesPages };
-      found.set(name, known);
-      return known;
-    };
-    for (const line of this.#lines.values()) of(line.name).busy = line.users + line.claiming > 0;
-    for (const entry of this.#open.entries.values()) {
-      const { campaign } = entry;
-      const standing = of(campaign.messenger);
-      if (campaign.status === 'processing') standing.moving = true;
-      if (isHeldByBreaker(campaign)) standing.held = true;
-      if (!standing.busy && hasHint(entry) && this.#turns.maySend(entry)) standing.busy = true;
-    }
-    return found;
+    return surveyMessengers(this.#lines.values(), this.#open.entries.values(), takesPages, (entry) =>
+      this.#turns.maySend(entry),
+    );
   }
   /** The claims that this process knows it holds: nobody here needs to watch them. */
   get ownTokens(): string[] {

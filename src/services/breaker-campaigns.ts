@@ -30,9 +30,6 @@ export interface BreakerCampaignsOptions {
 
 const TELLING_AT_ONCE = 8;
 
-/** Of the alert that tells of an open breaker. */
-export const breakerAlertKey = (messenger: string): string => `breaker:${messenger}`;
-
 /** Why campaigns are paused by a breaker that is not closed. */
 export function whyPaused(breaker: Exclude<Breaker, { state: 'closed' }>): PauseReason {
   const { detail } = breaker;

@@ -6,12 +6,13 @@
 import type { Clock } from '../clock.ts';
 import { closed } from '../core/breaker.ts';
 import { breakerOf } from '../core/breaker-document.ts';
+import type { MessengerSurvey } from '../delivery/messenger-survey.ts';
 import { readBreakers, turnBreaker } from '../store/breakers.ts';
 import { isNewer } from '../store/campaigns.ts';
 import type { Alerter } from './alerter.ts';
-import { type BreakerCampaignsOptions, breakerAlertKey, resumeCampaigns } from './breaker-campaigns.ts';
+import { breakerAlertKey } from './breaker-alert.ts';
+import { type BreakerCampaignsOptions, resumeCampaigns } from './breaker-campaigns.ts';
 import { createDuty, type Duty } from './duty.ts';
-import type { LineSurvey } from './line-breaker.ts';
 
 export interface BreakersOffOptions extends BreakerCampaignsOptions {
   readonly clock: Clock;
@@ -19,7 +20,7 @@ export interface BreakersOffOptions extends BreakerCampaignsOptions {
   /** How often work is looked for, ms. */
   readonly pollMs: number;
   readonly messengers: readonly string[];
-  readonly survey: () => ReadonlyMap<string, LineSurvey>;
+  readonly survey: () => ReadonlyMap<string, MessengerSurvey>;
   /** Ids of the live workers that have the messenger with a breaker. */
   readonly workersHaving: (messenger: string) => Promise<readonly string[]>;
 }
@@ -37,8 +38,8 @@ export function createBreakersOff(options: BreakersOffOptions): Duty {
     clock,
     logger,
     run: async () => {
-      const standing = survey();
-      const isHeld = (name: string): boolean => standing.get(name)?.held === true;
+      const surveyed = survey();
+      const isHeld = (name: string): boolean => surveyed.get(name)?.held === true;
       const due = messengers.filter((name) => !settled.has(name) || isHeld(name));
       if (due.length === 0) return;
       const found = await readBreakers(store, due);

@@ -8,15 +8,18 @@
 import { NEW_BREAKER } from '../core/breaker.ts';
 import { breakerOf } from '../core/breaker-document.ts';
 import type { MessengerLine } from '../delivery/messenger-line.ts';
+import type { MessengerSurvey } from '../delivery/messenger-survey.ts';
 import { type ReadBreaker, readBreakers } from '../store/breakers.ts';
 import { isNewer } from '../store/campaigns.ts';
 import type { Store } from '../store/store.ts';
 import { liveWorkers } from '../store/workers.ts';
 import { createDuty, type Duty } from './duty.ts';
-import { LineBreaker, type LineBreakerOptions, type LineSurvey } from './line-breaker.ts';
+import { LineBreaker, type LineBreakerOptions } from './line-breaker.ts';
 
 export interface BreakersDutyOptions extends LineBreakerOptions {
   readonly lines: readonly MessengerLine[];
+  readonly survey: () => ReadonlyMap<string, MessengerSurvey>;
+  readonly serverNow: () => Date;
   /** How often work is looked for, ms. */
   readonly pollMs: number;
 }
@@ -47,16 +50,16 @@ export function createBreakers(options: BreakersDutyOptions): Duty {
     one: LineBreaker,
     found: ReadBreaker | undefined,
     askedAt: number,
-    standing: LineSurvey | undefined,
+    surveyed: MessengerSurvey | undefined,
   ) => {
     const { document, now = serverNow().getTime() } = found ?? {};
     try {
-      if (document === undefined) await one.treat(NEW_BREAKER, now, askedAt, standing);
+      if (document === undefined) await one.treat(NEW_BREAKER, now, askedAt, surveyed);
       else if (isNewer(document)) one.leaveAlone();
       else {
         const breaker = breakerOf(document, now);
         if (breaker === undefined) await one.repair(document, now);
-        else await one.treat(breaker, now, askedAt, standing);
+        else await one.treat(breaker, now, askedAt, surveyed);
       }
     } catch (error) {
       // What goes wrong with one messenger must not stop the others; the next round tries again.
@@ -73,10 +76,10 @@ export function createBreakers(options: BreakersDutyOptions): Duty {
     logger,
     run: async () => {
       const askedAt = clock.monotonic();
-      const standing = survey();
+      const surveyed = survey();
       const isTime = askedAt - allReadAt >= IDLE_MS;
       const due = all.filter(
-        (one) => !underWay.has(one) && (isTime || one.wantsToKnow(standing.get(one.messenger))),
+        (one) => !underWay.has(one) && (isTime || one.wantsToKnow(surveyed.get(one.messenger))),
       );
       if (due.length === 0) return;
       const found = await readBreakers(
@@ -85,7 +88,7 @@ export function createBreakers(options: BreakersDutyOptions): Duty {
       );
       if (isTime) allReadAt = askedAt;
       for (const one of due)
-        underWay.set(one, lookAfter(one, found.get(one.messenger), askedAt, standing.get(one.messenger)));
+        underWay.set(one, lookAfter(one, found.get(one.messenger), askedAt, surveyed.get(one.messenger)));
     },
   });
   return {

@@ -1,21 +1,15 @@
 /**
- * What this worker does about the breaker of one messenger: follows it, tells what it has seen, opens it, probes, closes.
+ * What this worker does about the breaker of one messenger: follows it, opens it where the evidence says so, probes, closes.
  * Every step is a guarded write that any worker may take; a worker that stalled finds its guard gone. Invariants: the line
  * is shut before anything else happens when the breaker is not closed; a trial goes on only as long as this worker can be
  * sure, by its monotonic clock, that it still holds the probe.
  */
 import { randomUUID } from 'node:crypto';
-import type { Clock } from '../clock.ts';
 import {
   type Breaker,
-  type BreakerSettings,
-  type ClosedBreaker,
   closed,
-  type Evidence,
   type HalfOpenBreaker,
-  isFresh,
   isProbeFree,
-  judgeEvidence,
   judgeTrial,
   NEW_BREAKER,
   type OpenBreaker,
@@ -23,51 +17,32 @@ import {
   PROBE_LEASE_MS,
   probedBy,
   reopened,
-  speaksAgainst,
   type Trial,
 } from '../core/breaker.ts';
 import { describeError } from '../core/retry.ts';
 import { orAtDeadline } from '../deadline.ts';
 import type { MessengerLine } from '../delivery/messenger-line.ts';
-import { type RawBreaker, renewProbe, repairBreaker, turnBreaker, writeEvidence } from '../store/breakers.ts';
+import type { MessengerSurvey } from '../delivery/messenger-survey.ts';
+import { type RawBreaker, renewProbe, repairBreaker, turnBreaker } from '../store/breakers.ts';
 import type { Alerter } from './alerter.ts';
+import { BreakerAlert } from './breaker-alert.ts';
 import {
   type BreakerCampaignsOptions,
-  breakerAlertKey,
   pauseCampaigns,
   resumeCampaigns,
   whyPaused,
 } from './breaker-campaigns.ts';
+import { BreakerEvidence, type BreakerEvidenceOptions } from './breaker-evidence.ts';
 
-/** What this worker knows of the campaigns that go out by a messenger. */
-export interface LineSurvey {
-  /** It has something to send right now. */
-  readonly busy: boolean;
-  /** A campaign is in progress. */
-  readonly moving: boolean;
-  /** A campaign is paused by the breaker. */
-  readonly held: boolean;
-  /** The worker takes pages: it is not stopping, and others know that it lives. */
-  readonly takesPages: boolean;
-}
-
-export interface LineBreakerOptions extends BreakerCampaignsOptions {
-  readonly settings: BreakerSettings;
-  readonly clock: Clock;
-  readonly serverNow: () => Date;
+export interface LineBreakerOptions extends BreakerCampaignsOptions, BreakerEvidenceOptions {
   readonly random: () => number;
   readonly alerter: Pick<Alerter, 'raise' | 'clear'>;
-  readonly workerId: string;
   readonly sendTimeoutMs: number;
-  readonly survey: () => ReadonlyMap<string, LineSurvey>;
-  /** Ids of the live workers that have the messenger and tell what they see of it. */
-  readonly workersHaving: (messenger: string) => Promise<readonly string[]>;
 }
 
 /** The prober stops this long before others may take the probe. */
 const PROBE_MARGIN_MS = 2_000;
 const LONGEST_VERIFY_MS = 10_000;
-const COUNT_WORKERS_MS = 5_000;
 /** A prober that could send, and has started nothing for so long, leaves the probe to others, for so long. */
 const IDLE_TRIAL_MS = 60_000;
 const LEFT_TO_OTHERS_MS = 2 * PROBE_LEASE_MS;
@@ -83,25 +58,25 @@ export class LineBreaker {
   readonly messenger: string;
   readonly #options: LineBreakerOptions;
   readonly #line: MessengerLine;
+  readonly #evidence: BreakerEvidence;
+  readonly #alert: BreakerAlert;
   #seen: Pick<Breaker, 'term' | 'state'> | undefined;
   #probe: HeldProbe | undefined;
   /** Until then others may take the probe, by the monotonic clock. */
   #leavesProbeUntil = Number.NEGATIVE_INFINITY;
-  #live: ReadonlySet<string> = new Set();
-  #workersCountedAt = Number.NEGATIVE_INFINITY;
   #newerTold = false;
-  /** What the alert says, as far as this worker knows; null: it is cleared. */
-  #alerted: string | null | undefined;
 
   constructor(options: LineBreakerOptions, line: MessengerLine) {
     this.#options = options;
     this.#line = line;
     this.messenger = line.name;
+    this.#evidence = new BreakerEvidence(options, line);
+    this.#alert = new BreakerAlert(options.alerter, line.name);
   }
 
-  wantsToKnow(standing: LineSurvey | undefined): boolean {
+  wantsToKnow(survey: MessengerSurvey | undefined): boolean {
     const { isClosed, isFailing, hasNews } = this.#line.breaker;
-    return standing?.busy === true || !isClosed || (isFailing && hasNews);
+    return survey?.busy === true || !isClosed || (isFailing && hasNews);
   }
 
   /** `now`: the server's time at which it stood so; `askedAt`: before it was asked, by the monotonic clock. */
@@ -109,15 +84,18 @@ export class LineBreaker {
     breaker: Breaker,
     now: number,
     askedAt: number,
-    standing: LineSurvey | undefined,
+    survey: MessengerSurvey | undefined,
   ): Promise<void> {
     this.#follow(breaker, now);
     if (breaker.state === 'closed') {
-      if (standing?.held === true) await resumeCampaigns(this.#options, this.messenger);
-      return this.#watch(breaker, now);
+      if (survey?.held === true) await resumeCampaigns(this.#options, this.messenger);
+      const detail = await this.#evidence.judge(breaker, now);
+      if (detail === undefined) return;
+      const { settings, random } = this.#options;
+      return this.#open(breaker, opened(breaker, detail, settings, now, random()), now);
     }
-    if (standing?.moving === true) await pauseCampaigns(this.#options, this.messenger, whyPaused(breaker));
-    const mayTry = standing?.takesPages === true;
+    if (survey?.moving === true) await pauseCampaigns(this.#options, this.messenger, whyPaused(breaker));
+    const mayTry = survey?.takesPages === true;
     if (isProbeFree(breaker, now)) {
       const isLeft = this.#options.clock.monotonic() < this.#leavesProbeUntil;
       return mayTry && !isLeft ? this.#takeProbe(breaker, now, askedAt) : undefined;
@@ -126,16 +104,16 @@ export class LineBreaker {
     if (breaker.state !== 'half_open' || breaker.probe.token !== probe?.token) return;
     const { trial } = this.#line.breaker;
     const isInFlight = (trial?.inFlight ?? 0) > 0;
-    if (!isInFlight && (!mayTry || (await this.#triesInVain(trial, standing)))) {
+    if (!isInFlight && (!mayTry || (await this.#triesInVain(trial, survey)))) {
       return this.#leaveProbe(breaker, now);
     }
     await this.#goOn(breaker, probe, now, askedAt);
   }
 
   /** It has something to send and does not come to it, and another worker may. */
-  async #triesInVain(trial: Trial | undefined, standing: LineSurvey | undefined): Promise<boolean> {
-    const isIdle = trial?.started === 0 && trial.quietMs >= IDLE_TRIAL_MS && standing?.busy === true;
-    return isIdle && (await this.#liveWorkers()).size > 1;
+  async #triesInVain(trial: Trial | undefined, survey: MessengerSurvey | undefined): Promise<boolean> {
+    const isIdle = trial?.started === 0 && trial.quietMs >= IDLE_TRIAL_MS && survey?.busy === true;
+    return isIdle && (await this.#evidence.liveWorkers()).size > 1;
   }
 
   /** A newer version's workers know what it means. */
@@ -166,7 +144,7 @@ export class LineBreaker {
     const before = this.#seen;
     const isNews = before?.term !== term || before.state !== state;
     this.#seen = { term, state };
-    if (isNews) void this.#alert(breaker);
+    if (isNews) void this.#alert.tell(breaker);
     if (breaker.state === 'closed') {
       this.#probe = undefined;
       if (isNews && breaker.closedAt !== undefined) this.#line.breaker.rampUp(now - breaker.closedAt);
@@ -180,93 +158,6 @@ export class LineBreaker {
     this.#probe = undefined;
     this.#line.breaker.shut();
   }
-
-  /** Every worker tells it, so that none can take it to the grave; it is raised and cleared once. */
-  async #alert(breaker: Breaker): Promise<void> {
-    const { alerter } = this.#options;
-    const { messenger } = this;
-    const key = breakerAlertKey(messenger);
-    const before = this.#alerted;
-    if (breaker.state === 'closed') {
-      this.#alerted = null;
-      if (typeof before === 'string' || breaker.term > 0) await alerter.clear(key);
-      return;
-    }
-    const { detail } = breaker;
-    const { openedBy } = whyPaused(breaker);
-    this.#alerted = openedBy ?? 'breaker';
-    if (before !== this.#alerted) {
-      const message =
-        openedBy === undefined
-          ? `The messenger \`${messenger}\` does not work: ${detail}. Its campaigns are paused until it does.`
-          : `${openedBy} opened the breaker of the messenger \`${messenger}\`: ${detail}. Its campaigns are paused until somebody closes it.`;
-      await alerter.raise({
-        key,
-        kind: 'breaker',
-        level: 'critical',
-        message,
-        detail: { messenger, detail },
-      });
-    }
-  }
-
-  // ---- closed ---------------------------------------------------------------------------------------------------------
-
-  async #watch(breaker: ClosedBreaker, now: number): Promise<void> {
-    const { settings, workerId, random } = this.#options;
-    const gate = this.#line.breaker;
-    const { [workerId]: told, ...others } = breaker.evidence;
-    const lastSuccess = Math.max(0, ...Object.values(others).map(({ succeededAt = 0 }) => succeededAt));
-    if (lastSuccess > 0) gate.othersSucceeded(now - lastSuccess);
-    const mine = gate.evidence(now);
-    // Also what it has told itself: others go on telling until it takes that back.
-    const isTold = Object.values(breaker.evidence).some(
-      (one) => isFresh(one, settings, now) && speaksAgainst(one, settings),
-    );
-    const isNews = gate.hasNews && mine !== undefined && speaksAgainst(mine, settings);
-    if (!isTold && !isNews) return;
-    const live = await this.#liveWorkers();
-    const all = mine === undefined ? others : { ...others, [workerId]: mine };
-    if (gate.hasNews && (mine ?? told) !== undefined) await this.#tellEvidence(breaker, mine, live, now);
-    if (!judgeEvidence(all, live, settings, now).opens) return;
-    // Somebody may have come since they were counted.
-    const { opens, detail } = judgeEvidence(all, await this.#liveWorkers(0), settings, now);
-    if (opens) await this.#open(breaker, opened(breaker, detail, settings, now, random()), now);
-  }
-
-  /** Only what is news: who has nothing to send has nothing to say. */
-  async #tellEvidence(
-    breaker: ClosedBreaker,
-    mine: Evidence | undefined,
-    live: ReadonlySet<string>,
-    now: number,
-  ): Promise<void> {
-    const { store, workerId, settings } = this.#options;
-    const gate = this.#line.breaker;
-    const gone = Object.entries(breaker.evidence).flatMap(([id, one]) =>
-      live.has(id) || isFresh(one, settings, now) ? [] : [id],
-    );
-    gate.hasNews = false;
-    try {
-      await writeEvidence(store, this.messenger, breaker, workerId, mine, gone);
-    } catch (error) {
-      gate.hasNews = true;
-      throw error;
-    }
-  }
-
-  /** Ids, with its own. */
-  async #liveWorkers(forMs = COUNT_WORKERS_MS): Promise<ReadonlySet<string>> {
-    const { clock, workersHaving, workerId } = this.#options;
-    if (clock.monotonic() - this.#workersCountedAt >= forMs) {
-      this.#live = new Set([...(await workersHaving(this.messenger)), workerId]);
-      this.#workersCountedAt = clock.monotonic();
-      this.#line.othersHaveIt = this.#live.size > 1;
-    }
-    return this.#live;
-  }
-
-  // ---- open and half open -------------------------------------------------------------------------------------------
 
   async #takeProbe(from: OpenBreaker | HalfOpenBreaker, now: number, askedAt: number): Promise<void> {
     const { store, workerId } = this.#options;

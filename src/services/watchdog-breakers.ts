@@ -7,7 +7,7 @@ import { breakerOf } from '../core/breaker-document.ts';
 import { type ReadBreaker, readBreakers } from '../store/breakers.ts';
 import { heldByBreakers } from '../store/campaign-transitions.ts';
 import { isNewer } from '../store/campaigns.ts';
-import type { AlertDoc } from '../store/documents.ts';
+import { messengerOf } from './breaker-alert.ts';
 import { asRaised, type Check, type WatchdogContext } from './watchdog-check.ts';
 
 export function checkBreakers({ store }: WatchdogContext): Check {
@@ -43,8 +43,4 @@ export function checkBreakers({ store }: WatchdogContext): Check {
 function isClosed(read: ReadBreaker | undefined): boolean {
   if (read === undefined) return true;
   return !isNewer(read.document) && breakerOf(read.document, read.now)?.state === 'closed';
-}
-
-function messengerOf({ _id, detail }: AlertDoc): string {
-  return typeof detail?.messenger === 'string' ? detail.messenger : _id.replace(/^breaker:/, '');
 }

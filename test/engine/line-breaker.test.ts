@@ -8,11 +8,12 @@ import { type Breaker, NEW_BREAKER, opened } from '../../src/core/breaker.ts';
 import { breakerOf } from '../../src/core/breaker-document.ts';
 import type { SendOutcome } from '../../src/core/outcome.ts';
 import { MessengerLine } from '../../src/delivery/messenger-line.ts';
+import type { MessengerSurvey } from '../../src/delivery/messenger-survey.ts';
 import { RateGates } from '../../src/delivery/rate-gates.ts';
 import { EventBus } from '../../src/events.ts';
 import type { Logger } from '../../src/logger.ts';
 import { createBreakers } from '../../src/services/breakers.ts';
-import { LineBreaker, type LineBreakerOptions, type LineSurvey } from '../../src/services/line-breaker.ts';
+import { LineBreaker, type LineBreakerOptions } from '../../src/services/line-breaker.ts';
 import { readBreakers, turnBreaker } from '../../src/store/breakers.ts';
 import { createJournal } from '../../src/store/journal.ts';
 import { openStore, type Store } from '../../src/store/store.ts';
@@ -29,7 +30,7 @@ beforeEach(async () => {
 });
 
 const quiet: Logger = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
-const HELD: LineSurvey = { busy: true, moving: false, held: true, takesPages: true };
+const HELD: MessengerSurvey = { busy: true, moving: false, held: true, takesPages: true };
 const SENT: SendOutcome = { kind: 'sent' };
 const failed = (kind: 'provider' | 'transient' | 'unknown'): SendOutcome => ({ kind, reason: kind });
 
@@ -52,12 +53,10 @@ function startLine(name = 'post', use: Store = store, workers: readonly string[]
     nudge: () => {},
     settings: DEFAULTS.breaker,
     clock,
-    serverNow: () => new Date(),
     random: () => 0,
     alerter: { raise: () => Promise.resolve(), clear: () => Promise.resolve() },
     workerId: 'w',
     sendTimeoutMs: 30_000,
-    survey: () => new Map([[name, HELD]]),
     workersHaving: () => Promise.resolve(workers),
   };
   const breaker = new LineBreaker(options, line);
@@ -248,6 +247,7 @@ it('a write that hangs for one messenger holds up no other', async () => {
     ...quick.options,
     lines: [slow.line, quick.line],
     pollMs: 1_000,
+    serverNow: () => new Date(),
     survey: () => new Map(['slow', 'quick'].map((name) => [name, { ...HELD, moving: true }])),
   });
   await open('slow');
