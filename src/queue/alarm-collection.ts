@@ -35,6 +35,7 @@ export function alarmCollection(db: Db, collectionName: string) {
   const collection: Collection<AlarmDocument> = db.collection<AlarmDocument>(collectionName, {
     writeConcern: { w: 'majority' },
     readPreference: 'primary',
+    readConcern: { level: 'local' },
   });
 
   /**

@@ -75,6 +75,7 @@ export class AlarmRepository extends MongoJobRepository {
     this.#alarms = options.db.collection(collectionName, {
       writeConcern: { w: 1 },
       readPreference: 'primary',
+      readConcern: { level: 'local' }, // what was just locked is not yet a majority's
     });
     this.collection = this.#alarms as unknown as MongoJobRepository['collection'];
     this.#options = options;

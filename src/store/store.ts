@@ -148,6 +148,8 @@ async function describeStore(connection: Connection, options: StoreOptions, own:
   const collection = <T extends Document>(name: string): Collection<T> =>
     db.collection<T>(options.collectionPrefix + name, {
       writeConcern: { w: 'majority', journal: true },
+      readPreference: 'primary', // whatever the connection's own settings are
+      readConcern: { level: 'local' },
       promoteBuffers: true,
     });
   return {

@@ -79,7 +79,8 @@ it('a run that is held twice is told with the recipient that is known', async ()
     ],
   });
   await beat.runOnce();
-  expect((await runsOf(db).findOne({ _id: runId }))?.heartbeat).toMatchObject({ recipient: 'p1' });
+  const heartbeat = async () => (await runsOf(db).findOne({ _id: runId }))?.heartbeat;
+  await expect.poll(heartbeat, PATIENCE).toMatchObject({ recipient: 'p1' });
   await runsOf(db).deleteOne({ _id: runId });
 });
 

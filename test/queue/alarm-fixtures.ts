@@ -118,8 +118,9 @@ export function newCollectionName(): string {
   return `alarms_${collections}`;
 }
 
+/** What runs write is not yet a majority's when they have ended. */
 export function jobsOf(db: Db, collectionName: string): Collection<AlarmDocument> {
-  return db.collection<AlarmDocument>(collectionName);
+  return db.collection<AlarmDocument>(collectionName, { readConcern: { level: 'local' } });
 }
 
 /** A campaign's id. */
