@@ -1,11 +1,12 @@
 /** What the holds of a worker share, what the holds of one run in it share, and what a hold begins with. */
+import { randomUUID } from 'node:crypto';
 import type { LimitFunction } from 'p-limit';
 import type { Clock } from '../clock.ts';
 import type { Recipient } from '../core/recipient.ts';
 import type { DeliveryEvent } from '../events.ts';
 import type { Logger } from '../logger.ts';
 import type { Message } from '../messengers/messenger.ts';
-import type { Claim, LedgerPageDoc, RunDoc } from '../store/documents.ts';
+import type { AudiencePageDoc, Claim, LedgerPageDoc, RunDoc } from '../store/documents.ts';
 import type { Store } from '../store/store.ts';
 import type { RateGate } from './rate-gate.ts';
 import type { RunHours } from './send-hours.ts';
@@ -46,7 +47,14 @@ export interface HoldEnvironment {
   readonly wantsDeliveries: () => boolean;
 }
 
+/** A claim that is about to be written. */
+export function newClaim({ workerId, claimTtlMs, sendTimeoutMs }: HoldEnvironment): Claim {
+  return { token: randomUUID(), seq: 0, workerId, ttlMs: claimTtlMs, sendTimeoutMs };
+}
+
 export type ClaimedPage = LedgerPageDoc & { readonly claim: Claim };
+/** Who is on the page. */
+export type HeldAudience = Pick<AudiencePageDoc, 'recipients' | 'bytes' | 'timezone'>;
 
 export interface HeldRun {
   /** The run as last read: its orders may grow while pages are held. */

@@ -18,6 +18,7 @@ import type { Message } from '../messengers/messenger.ts';
 import { deliveriesOf } from './delivery-events.ts';
 import {
   type ClaimedPage,
+  type HeldAudience,
   type HeldRun,
   type HoldEnvironment,
   type Moment,
@@ -79,7 +80,7 @@ export class PageHold {
     run: HeldRun,
     line: MessengerLine | undefined,
     document: ClaimedPage,
-    audience: { recipients: readonly Recipient[]; bytes: number; timezone?: string },
+    audience: HeldAudience,
     claimedAt: Moment,
   ) {
     this.#env = env;

@@ -3,16 +3,15 @@
  * here, this worker looks at them and claims pages of those that send, in their turns. Invariant: no page is worked on
  * without a claim.
  */
-import { randomUUID } from 'node:crypto';
 import type { BreakerSettings } from '../core/breaker.ts';
 import { orAtDeadline } from '../deadline.ts';
 import { aboutRun } from '../events.ts';
 import type { Messenger } from '../messengers/messenger.ts';
 import { readAudiencePage } from '../store/audiences.ts';
-import type { Claim, LedgerPageDoc, RunDoc } from '../store/documents.ts';
-import { type ClaimKind, claimPage } from '../store/ledger-claims.ts';
+import type { LedgerPageDoc, RunDoc } from '../store/documents.ts';
 import { HeldPages } from './held-pages.ts';
 import {
+  type HeldAudience,
   type HeldRun,
   type HeldRunBeat,
   type HoldEnvironment,
@@ -21,7 +20,8 @@ import {
 } from './hold-environment.ts';
 import { MessengerLine, WINDOW_FACTOR } from './messenger-line.ts';
 import { type MessengerSurvey, surveyMessengers } from './messenger-survey.ts';
-import { hasHint, type OpenRun, OpenRuns, sizeNow } from './open-runs.ts';
+import { hasHint, type OpenRun, OpenRuns } from './open-runs.ts';
+import { claimNextPage } from './page-claims.ts';
 import { type HoldEnd, PageHold } from './page-hold.ts';
 import { RateGates } from './rate-gates.ts';
 import type { RunFreezer } from './run-freezer.ts';
@@ -57,8 +57,6 @@ export class RunSharing {
   readonly #open: OpenRuns;
   readonly #pages: HeldPages;
   readonly #turns: Turns;
-  /** With how many pages each is held, or 0: it was since somebody last asked. */
-  readonly #heldRuns = new Map<HeldRun, number>();
   #looking: Promise<void> | undefined;
   #lookAgain = false;
   #filling = false;
@@ -104,9 +102,7 @@ export class RunSharing {
   }
   /** Since when the page that has been held longest is held, monotonic; undefined: none is held. */
   get holdsSince(): number | undefined {
-    let oldest: number | undefined;
-    for (const { heldSince } of this.#pages) oldest = Math.min(oldest ?? heldSince, heldSince);
-    return oldest;
+    return this.#pages.since;
   }
   /** Sends under way. */
   get inFlight(): number {
@@ -114,13 +110,11 @@ export class RunSharing {
   }
   /** The runs that pages are held of. */
   get heldRunIds(): string[] {
-    return [...this.#heldRuns].filter(([, pages]) => pages > 0).map(([{ doc }]) => doc._id);
+    return this.#pages.runIds;
   }
   /** Those that pages were held of since the last call, and who was handed over last. */
   takeHeldRuns(): HeldRunBeat[] {
-    const found = [...this.#heldRuns];
-    for (const [held, pages] of found) if (pages === 0) this.#heldRuns.delete(held);
-    return found.map(([{ doc, lastRecipient }]) => ({ runId: doc._id, recipient: lastRecipient ?? null }));
+    return this.#pages.takeRuns();
   }
   /** The messengers of this worker, each with what it may do at present. */
   get lines(): MessengerLine[] {
@@ -290,34 +284,11 @@ export class RunSharing {
   }
 
   async #claimOne(entry: OpenRun): Promise<LedgerPageDoc | null> {
-    const { env } = this.#options;
-    const size = sizeNow(entry, env.serverNow());
-    if (size === undefined) return null;
-    let kinds: readonly ClaimKind[] = ['behind'];
-    if (this.#turns.maySend(entry)) {
-      // In a trial whoever failed before comes last: one recipient that makes the messenger fail must not end each trial.
-      const onTrial = this.#lineOf(entry)?.breaker.isClosed === false;
-      kinds = onTrial ? ['behind', 'pending', 'due'] : ['due', 'behind', 'pending'];
-    }
-    for (const kind of kinds) {
-      if (!entry.hints[kind]) continue;
-      const groups =
-        kind === 'pending' && size.zones !== undefined ? entry.zonesToTry.groups(size.zones) : [undefined];
-      for (const zones of groups) {
-        const those = zones === undefined ? size : { ...size, zones };
-        const page = await claimPage(env.store, those, kind, this.newClaim(), env.serverNow());
-        if (page !== null) return page;
-        if (zones !== undefined) entry.zonesToTry.foundNone(zones);
-      }
-      entry.hints[kind] = false;
-    }
-    if (entry.holds.size === 0) this.nudge();
-    return null;
-  }
-
-  newClaim(): Claim {
-    const { workerId, claimTtlMs, sendTimeoutMs } = this.#options.env;
-    return { token: randomUUID(), seq: 0, workerId, ttlMs: claimTtlMs, sendTimeoutMs };
+    const onTrial = this.#lineOf(entry)?.breaker.isClosed === false;
+    const purpose = !this.#turns.maySend(entry) ? 'only-orders' : onTrial ? 'trial' : 'send';
+    const page = await claimNextPage(this.#options.env, entry, purpose);
+    if (page === null && entry.holds.size === 0) this.nudge();
+    return page;
   }
 
   #hold(
@@ -344,24 +315,18 @@ export class RunSharing {
       claimedAt,
     );
     if (this.#pages.size === 0) this.#tickSoon();
-    this.#pages.add(hold);
-    this.#countHeld(held, 1);
+    this.#pages.add(hold, held);
     entry?.holds.add(hold);
     if (this.#stopping) hold.letGo('stop');
     else if (this.#suspended) hold.letGo('silent');
     else if (entry === undefined || entry.step !== 'send') hold.letGo('pause');
     else if (crowded) hold.letGo('turn');
     void hold.work().then((end) => {
-      this.#pages.remove(hold);
-      this.#countHeld(held, -1);
+      this.#pages.remove(hold, held);
       if (entry !== undefined) this.#ended(entry, hold, end);
       if (end === 'parked') void this.#options.onParked(held.doc, page.n);
       this.#fillSoon();
     });
-  }
-
-  #countHeld(held: HeldRun, pages: 1 | -1): void {
-    this.#heldRuns.set(held, (this.#heldRuns.get(held) ?? 0) + pages);
   }
 
   /** A page of it is no longer held: what is known of its pages now. */
@@ -454,5 +419,3 @@ export class RunSharing {
     return orAtDeadline(done, ms, this.#options.env.clock, () => false);
   }
 }
-
-type HeldAudience = ConstructorParameters<typeof PageHold>[4];

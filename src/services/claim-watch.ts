@@ -7,7 +7,7 @@
 import { verdictOnDeath } from '../core/crash-loop.ts';
 import { type Sighting, Watch } from '../core/liveness.ts';
 import { abandon, applyLateTruths } from '../core/settlement.ts';
-import { type HoldEnvironment, momentOf } from '../delivery/hold-environment.ts';
+import { type HoldEnvironment, momentOf, newClaim } from '../delivery/hold-environment.ts';
 import type { RunSharing } from '../delivery/run-sharing.ts';
 import { aboutRun, type EventBus } from '../events.ts';
 import { inParallel } from '../in-parallel.ts';
@@ -119,7 +119,7 @@ export async function takeOver(
     recipients: sending,
     waitMs: stillTrustedMs + old.sendTimeoutMs + env.claimMarginMs,
   };
-  const claim: Claim = sharing.newClaim();
+  const claim = newClaim(env);
   const claimedAt = momentOf(env.clock);
   const taken = await takeOverPage(store, { pageId: watched.pageId, token: old.token, seq: old.seq }, claim, {
     columns: page.columns(),
