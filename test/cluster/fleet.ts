@@ -55,7 +55,7 @@ export async function startFleet(count: number, options: Omit<WorkerOptions, 'lo
     const worker = startWorker(SCRIPT, { args: [JSON.stringify({ ...options, ...more, log })] });
     workers.push(worker);
     void worker.exit.then(() => gone.add(worker));
-    await worker.next('ready', 60_000);
+    await worker.next('ready');
     return worker;
   };
   const handOvers = (): HandOver[] =>
@@ -74,7 +74,7 @@ export async function startFleet(count: number, options: Omit<WorkerOptions, 'lo
     handOvers,
     all: async (order) => {
       for (const worker of workers) worker.send({ kind: order });
-      await Promise.all(workers.map((worker) => worker.next(`${order}-done`, 60_000)));
+      await Promise.all(workers.map((worker) => worker.next(`${order}-done`)));
     },
     expectClean: () => {
       const keys = handOvers().map(({ key }) => key);
@@ -87,7 +87,7 @@ export async function startFleet(count: number, options: Omit<WorkerOptions, 'lo
     stop: async () => {
       const living = workers.filter((worker) => !gone.has(worker));
       for (const worker of living) worker.send({ kind: 'stop' });
-      await Promise.all(living.map((worker) => worker.next('stop-done', 60_000)));
+      await Promise.all(living.map((worker) => worker.next('stop-done')));
       await kill();
     },
   };

@@ -1,6 +1,7 @@
 /** The README's program is an example file, and it runs: against a real database and a real mail server. */
 import { readFileSync } from 'node:fs';
 import { expect, inject, test } from 'vitest';
+import { PATIENCE } from '../engine/provider.ts';
 import { testDatabase } from '../support/mongo.ts';
 import { startWorker } from '../support/processes.ts';
 import { startSmtpSink } from '../support/smtp-sink.ts';
@@ -19,9 +20,8 @@ test('the program sends its two messages and ends', async () => {
   const program = startWorker(new URL('../../examples/quickstart.ts', import.meta.url), {
     env: { MONGO_URL: uri, SMTP_URL: sink.url },
   });
-  await expect.poll(() => sink.messages.length, { timeout: 30_000 }).toBe(2);
-  const stopped = expect.poll(() => program.stderr(), { timeout: 30_000 });
-  await stopped.toContain('stopped');
+  await expect.poll(() => sink.messages.length, PATIENCE).toBe(2);
+  await expect.poll(() => program.stderr(), PATIENCE).toContain('stopped');
   expect(sink.messages.map((message) => message.to.join()).sort()).toEqual([
     'ann@example.org',
     'zoe@example.org',

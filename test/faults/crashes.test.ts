@@ -17,7 +17,7 @@ const ERROR = 'TypeError: cannot read mongodb://***@db/app with password: ***';
 async function sending(options: { uri: string; listens?: boolean }) {
   const api = await startRig(uri, { worker: false });
   const worker = startWorker(SCRIPT, { args: [JSON.stringify(options)] });
-  const { workerId } = await worker.next('ready', 60_000);
+  const { workerId } = await worker.next('ready');
   const { id } = await api.create({ audience: people(20), concurrency: 2 });
   await worker.next('send');
   return { api, worker, id, workerId: String(workerId) };

@@ -35,7 +35,7 @@ export function crew(script: URL, uri: string): Crew {
         await worker.kill();
       });
       tell(worker, { kind: 'start', uri, logFile, seed: 1, ...order });
-      await worker.next('started', 60_000);
+      await worker.next('started');
       return worker;
     },
     taken,

@@ -9,9 +9,9 @@ import {
   type SendResult,
   startCampaignScheduler,
 } from '../../src/index.ts';
+import { PATIENCE } from '../engine/provider.ts';
 import { TIMES } from './times.ts';
 
-const PATIENCE_MS = 40_000;
 const noLine = (): void => undefined;
 export const quiet = { debug: noLine, info: noLine, warn: noLine, error: noLine };
 
@@ -46,10 +46,10 @@ export function people(count: number): { id: string; to: string }[] {
 
 /** Polls: what is waited for is done by other processes. */
 export async function until(what: string, done: () => boolean | Promise<boolean>): Promise<void> {
-  const late = performance.now() + PATIENCE_MS;
+  const late = performance.now() + PATIENCE.timeout;
   while (!(await done())) {
-    if (performance.now() > late) throw new Error(`${what}: not within ${PATIENCE_MS} ms`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    if (performance.now() > late) throw new Error(`${what}: not within ${PATIENCE.timeout} ms`);
+    await new Promise((resolve) => setTimeout(resolve, PATIENCE.interval));
   }
 }
 

@@ -89,7 +89,7 @@ export class Lane {
   async victim(plan: KillPlan | undefined, options?: Partial<StartOrder>): Promise<Worker> {
     const worker = this.#warm ?? this.#fork();
     this.#warm = this.#fork();
-    await worker.next('ready', 60_000);
+    await worker.next('ready');
     const start = this.#startOrder(plan);
     tell(worker, { ...start, ...options });
     return worker;
@@ -99,11 +99,11 @@ export class Lane {
   async survive(): Promise<Worker> {
     if (this.#survivor === undefined) {
       this.#survivor = this.#fork();
-      await this.#survivor.next('ready', 60_000);
+      await this.#survivor.next('ready');
     }
     if (!this.#surviving) {
       tell(this.#survivor, this.#startOrder(undefined));
-      await this.#survivor.next('started', 60_000);
+      await this.#survivor.next('started');
       this.#surviving = true;
     }
     return this.#survivor;
@@ -114,7 +114,7 @@ export class Lane {
     if (this.#survivor === undefined || !this.#surviving) return;
     this.#surviving = false;
     tell(this.#survivor, { kind: 'stop' });
-    await this.#survivor.next('stopped', 60_000);
+    await this.#survivor.next('stopped');
   }
 
   /** What a worker laid for a run that had been cancelled, and died before it took it away. */

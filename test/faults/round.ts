@@ -113,7 +113,7 @@ class Player {
     const [kill] = this.#round.kills;
     const worker = await lane.victim(kill !== undefined && 'step' in kill ? kill : undefined);
     const inputs = this.#round.campaigns.map((plan, index) => this.#input(plan, index));
-    await worker.next('started', 60_000);
+    await worker.next('started');
     for (const input of inputs) tell(worker, { kind: 'create', input });
     await lane.until('created', async () => createdBy(worker).length === inputs.length, worker);
     await this.#bury(worker);
@@ -189,7 +189,7 @@ class Player {
   /** Waits for a worker to die as planned; one that found nothing more to do is killed. */
   async #deathOf(worker: Worker, kill?: Kill): Promise<void> {
     if (kill !== undefined && 'afterMs' in kill) {
-      await worker.next('started', 60_000);
+      await worker.next('started');
       await new Promise((resolve) => setTimeout(resolve, kill.afterMs)); // an instant like any other
     } else {
       await this.#lane.until('a death', () => this.#isSettled(), worker);

@@ -24,7 +24,7 @@ export interface Worker {
   readonly exit: Promise<WorkerExit>;
   stderr(): string;
   send(message: Message): void;
-  /** The next message of this kind that no `next` has given out yet; rejects when the worker exits or `timeoutMs` (30 s) passes. */
+  /** The next message of this kind that no `next` has given out yet; rejects when the worker exits or `timeoutMs` (100 s) passes. */
   next(kind: string, timeoutMs?: number): Promise<Message>;
   /** Sends the signal (default SIGKILL) and resolves when it has exited. */
   kill(signal?: NodeJS.Signals): Promise<WorkerExit>;
@@ -89,7 +89,7 @@ export function startWorker(
     exit,
     stderr: () => stderr,
     send: (message) => void child.send(message),
-    next: (kind, timeoutMs = 30_000) =>
+    next: (kind, timeoutMs = 100_000) =>
       new Promise((resolve, reject) => {
         const settle = (finish: () => void): void => {
           clearTimeout(timer);
