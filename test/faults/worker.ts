@@ -3,6 +3,7 @@
  * SIGKILL at a planned step. Told by messages what to do; answers when it has done it. `ready` is said before the
  * scheduler is started, so that a process can be kept warm.
  */
+import { existsSync } from 'node:fs';
 import mongoose from 'mongoose';
 import {
   type CampaignInput,
@@ -32,8 +33,8 @@ export type WorkerOrder =
   | { readonly kind: 'retry-failed'; readonly id: string }
   /** Lets so many hand-overs of the `gated` messenger come back, now or later. */
   | { readonly kind: 'open'; readonly count: number }
-  /** Lets nothing else run in this process for so long. */
-  | { readonly kind: 'block'; readonly ms: number }
+  /** Lets nothing else run in this process until this file exists. */
+  | { readonly kind: 'block'; readonly until: string }
   | { readonly kind: 'stop' };
 
 const say = (kind: string, fields: object = {}): void => void process.send?.({ kind, ...fields });
@@ -50,11 +51,10 @@ function open(count: number): void {
   }
 }
 
-function block(ms: number): void {
+function block(file: string): void {
   // Said to the end before it begins: a message that waits in this process would come too late.
   process.send?.({ kind: 'blocking' }, undefined, undefined, () => {
-    const until = performance.now() + ms;
-    while (performance.now() < until);
+    while (!existsSync(file));
     say('unblocked');
   });
 }
@@ -121,7 +121,7 @@ function tell(level: string) {
 
 async function obey(order: WorkerOrder): Promise<void> {
   if (order.kind === 'open') return open(order.count);
-  if (order.kind === 'block') return block(order.ms);
+  if (order.kind === 'block') return block(order.until);
   if (order.kind === 'start') starting = start(order);
   await starting;
   if (order.kind === 'start') return;
