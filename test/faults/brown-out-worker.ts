@@ -14,7 +14,7 @@ process.on('message', (order: BrownOutOrder) => {
 
 async function start({ uri, logFile, smtp, options }: BrownOutOrder): Promise<void> {
   const write = lineWriter(logFile);
-  const mail = smtpMessenger({ url: smtp, from: 'news@example.org', connections: 4, timeoutMs: 2_000 });
+  const mail = smtpMessenger({ url: smtp, from: 'news@example.org', connections: 4, timeoutMs: 6_000 });
   const noting = async <T>(what: 'send' | 'verify', work: () => Promise<T>): Promise<T> => {
     write({ kind: 'begin', what });
     try {
