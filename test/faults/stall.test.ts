@@ -17,7 +17,9 @@ const { start, taken, untilTaken } = crew(await bundledWorker(), uri);
 
 const CONCURRENCY = 5;
 /** Long enough that only the stall ends a claim, short enough to wait for. */
-const PATIENT = { sendTimeoutMs: 30_000, pageSize: 20 };
+const PATIENT = { sendTimeoutMs: 120_000, pageSize: 20 };
+/** Of one whose page nobody is to take, however slow the machine is. */
+const LASTING = { ...PATIENT, claimTtlMs: 8_000 };
 
 async function campaignOf(
   count: number,
@@ -93,8 +95,8 @@ it('wakes up while another holds the page: no new send, and its truth is kept be
   const [api, id] = await campaignOf(20);
   const stalled = await start({ options: PATIENT });
   await stallInFlight(stalled, id);
-  const other = await start({ options: PATIENT });
-  await other.next('page:taken-over', 60_000);
+  const other = await start({ options: LASTING });
+  await other.next('page:taken-over');
   await untilTaken(id, CONCURRENCY, other);
 
   stalled.thaw();
@@ -127,10 +129,11 @@ it('stands still with a flush on its way, which arrives after the page was taken
   stalled.freeze();
   const begun = taken(id, stalled).length;
 
-  const other = await start({ options: PATIENT });
-  await other.next('page:taken-over', 60_000);
+  const other = await start({ options: LASTING });
+  await other.next('page:taken-over');
   await untilTaken(id, CONCURRENCY, other);
   const [before] = await pagesOf(db, id);
+  const profile = db.collection('system.profile', { readConcern: { level: 'local' } });
   await db.command({ profile: 2 });
   flush.release();
   await until('the late flush', async () => {
@@ -139,7 +142,7 @@ it('stands still with a flush on its way, which arrives after the page was taken
       ns: `${name}.ledger_pages`,
       'command.q.claim.token': { $ne: before?.claim.token },
     };
-    return (await db.collection('system.profile').countDocuments({ ...late, nMatched: 0 })) > 0;
+    return (await profile.countDocuments({ ...late, nMatched: 0 })) > 0;
   });
   await db.command({ profile: 0 });
   const [after] = await pagesOf(db, id);

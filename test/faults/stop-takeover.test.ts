@@ -44,7 +44,7 @@ it('gives the page back before it has stopped', async () => {
     .collection('ledger_pages')
     .updateOne({ runId: `${id}:once`, status: 'pending' }, { $set: { status: 'claimed', claim } });
   await takeOver.reached();
-  const stopped = worker.stop();
+  const stopped = worker.stop({ timeoutMs: 120_000 });
   await db.command({ ping: 1 });
   takeOver.release();
   await back.reached();
