@@ -2,6 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import type { CampaignScheduler } from '../../src/index.ts';
+import { PATIENCE } from '../engine/provider.ts';
 import { testDatabase } from '../support/mongo.ts';
 import type { Worker } from '../support/processes.ts';
 import { bundledWorker } from './bundle.ts';
@@ -13,10 +14,13 @@ import { row } from './rows.ts';
 const { db, uri } = await testDatabase();
 const { start, taken, logFile } = crew(await bundledWorker(), uri);
 const OPTIONS = { pageSize: 10, claimTtlMs: 1_500, watchdog: { everyMs: 500 } };
-const QUICK = { ...OPTIONS, claimTtlMs: 1_000, sendTimeoutMs: 300 };
+/** Whoever waits for the last send of a dead worker waits for `sendTimeoutMs`: longer than a machine may stand still. */
+const QUICK = { ...OPTIONS, claimTtlMs: 1_000, sendTimeoutMs: 4_000 };
 const alertsOf = (id: string) => db.collection('alerts').find({ campaignId: id }).toArray();
-const parkedPages = (id: string) =>
-  db.collection('ledger_pages').countDocuments({ runId: `${id}:once`, status: 'parked' });
+const pagesWith = (id: string, status: string) =>
+  db.collection('ledger_pages').countDocuments({ runId: `${id}:once`, status });
+const journalOf = async (api: CampaignScheduler, id: string, kind: string) =>
+  (await api.campaigns.journal(id)).filter((entry) => entry.kind === kind);
 
 it('three deaths in a row: the page is put aside, the others go on, and a person lets it go on', async () => {
   const api = await testScheduler({ mongo: uri, worker: false, messengers: declaredProviders() });
@@ -35,25 +39,26 @@ it('three deaths in a row: the page is put aside, the others go on, and a person
     expect(await (await start({ options: OPTIONS })).exit).toMatchObject({ signal: 'SIGKILL' });
   }
   const survivor = await start({ options: OPTIONS });
-  expect(await survivor.next('page:parked', 60_000)).toMatchObject({ page: 1, campaign: { id } });
-  await until('the rest', async () => (await api.campaigns.progress(id))?.sent === 30);
-  expect(await parkedPages(id)).toBe(1);
+  expect(await survivor.next('page:parked')).toMatchObject({ page: 1, campaign: { id } });
+  await until('the rest', async () => (await pagesWith(id, 'done')) === 3);
+  expect(await pagesWith(id, 'parked')).toBe(1);
   const before = await api.campaigns.audit(id);
-  expect(before).toMatchObject({ ok: true, counts: { sent: 30 } });
-  const { unknown = 0, pending = 0 } = before?.counts ?? {};
+  expect(before).toMatchObject({ ok: true });
+  const { sent = 0, unknown = 0, pending = 0 } = before?.counts ?? {};
   expect(unknown).toBeGreaterThanOrEqual(3); // each worker took one with it
-  expect(unknown).toBeLessThanOrEqual(6);
-  expect(unknown + pending).toBe(10);
+  expect(unknown).toBeLessThanOrEqual(6); // and perhaps another one, of this page or of that before it
+  expect(sent + unknown + pending).toBe(40);
+  expect(sent).toBeGreaterThanOrEqual(27);
   expect(await api.campaigns.find(id)).toMatchObject({ status: 'processing' });
-  expect((await api.campaigns.journal(id)).filter(({ kind }) => kind === 'page-parked')).toHaveLength(1);
-  expect(await alertsOf(id)).toMatchObject([
-    { _id: `parked:${id}:once:1`, level: 'warning', state: 'raised' },
-  ]);
+  await expect
+    .poll(() => alertsOf(id), PATIENCE)
+    .toMatchObject([{ _id: `parked:${id}:once:1`, level: 'warning', state: 'raised' }]);
+  expect(await journalOf(api, id, 'page-parked')).toHaveLength(1); // written before
 
   writeFileSync(healFile(logFile, id), '');
   await api.campaigns.releaseParked(id);
   await untilClosed(api, db, id);
-  expect(await api.campaigns.report(id)).toMatchObject({ total: 40, sent: 30 + pending, unknown });
+  expect(await api.campaigns.report(id)).toMatchObject({ total: 40, sent: sent + pending, unknown });
   expect(await api.campaigns.audit(id)).toMatchObject({ ok: true });
   expect(new Set(taken(id).map(({ recipientId }) => recipientId)).size).toBe(taken(id).length);
   expect(troubles(survivor).filter((line) => !line.includes('put aside'))).toEqual([]);
@@ -61,9 +66,10 @@ it('three deaths in a row: the page is put aside, the others go on, and a person
 
 /** Starts workers, one after another died, until the campaign has ended. Returns how many died. */
 async function untilEnded(api: CampaignScheduler, id: string): Promise<{ deaths: number; last: Worker }> {
-  const ended = untilClosed(api, db, id).then(() => undefined);
   for (let deaths = 0; ; deaths += 1) {
     const last = await start({ options: QUICK });
+    const ended = untilClosed(api, db, id);
+    ended.catch(() => undefined); // it waits on where the worker has died
     const exit = await Promise.race([last.exit, ended]);
     if (exit === undefined) return { deaths, last };
     expect(exit).toMatchObject({ signal: 'SIGKILL' });
@@ -110,12 +116,12 @@ it('one that kills its worker each time is put aside alone after three deaths, a
     ['done', 0],
   ]);
   expect(await last.next('delivery:quarantined')).toMatchObject({ delivery: { recipientId: 'r3' } });
-  const told = (await api.campaigns.journal(id)).filter(({ kind }) => kind === 'recipient-quarantined');
+  await expect
+    .poll(() => alertsOf(id), PATIENCE)
+    .toMatchObject([{ _id: `quarantined:${id}:once`, level: 'warning', state: 'raised' }]);
+  const told = await journalOf(api, id, 'recipient-quarantined'); // written before
   expect(told).toMatchObject([{ detail: { recipientId: 'r3' } }]);
   expect(await api.why(id)).toMatchObject({ code: 'quarantined', recipients: 1 });
-  expect(await alertsOf(id)).toMatchObject([
-    { _id: `quarantined:${id}:once`, level: 'warning', state: 'raised' },
-  ]);
 
   writeFileSync(healFile(logFile, id), '');
   await api.campaigns.releaseParked(id);
