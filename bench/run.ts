@@ -23,6 +23,7 @@ const SCENARIOS = [
   'due-together',
   'paced',
   'health',
+  'health-busy',
 ];
 
 const wanted = process.argv.slice(2);

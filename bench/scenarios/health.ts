@@ -3,20 +3,13 @@
  * a million recipients. MongoDB's own counters with heartbeats, run heartbeats, watchdog and breakers as they are, and with
  * as little of them as the options allow; then how long the routes take that people and orchestrators ask.
  */
-import { type ChildProcess, fork } from 'node:child_process';
+import { fork } from 'node:child_process';
 import { once } from 'node:events';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { fileURLToPath } from 'node:url';
-import express from 'express';
-import {
-  type CampaignScheduler,
-  createCampaignRouter,
-  type Messenger,
-  type SchedulerOptions,
-} from '../../src/index.ts';
+import type { CampaignScheduler, Messenger, SchedulerOptions } from '../../src/index.ts';
 import { connect, people, plantDue, serverFigures, slowMessenger, start, touches } from '../harness.ts';
-import { figure, median, thousands } from '../report.ts';
+import { figure, thousands } from '../report.ts';
+import { askOften, firstMessage, serve } from '../routes.ts';
 
 const CAMPAIGNS = Number(process.env.BENCH_COUNT ?? 1000);
 const PROCESSES = 4;
@@ -28,7 +21,6 @@ const SLOW: Messenger = { ...slowMessenger(2_000), concurrency: 10 };
 const LONGEST_START_MS = 90_000;
 /** A round of the watchdog, and four heartbeats. */
 const SECONDS = 40;
-const REQUESTS = 100;
 const ROUTES = ['/health', '/campaigns', '/queue-management/status'] as const;
 /** So many workers on two cores are slow while they start: what they warn of then is no news. */
 const silent = (): void => undefined;
@@ -147,42 +139,13 @@ async function measure(): Promise<void> {
 }
 
 async function ask(what: string, port: number, route: (typeof ROUTES)[number]): Promise<void> {
-  const took: number[] = [];
-  for (let n = 0; n < REQUESTS; n += 1) {
-    const from = performance.now();
-    const response = await fetch(`http://127.0.0.1:${port}${route}`);
-    await response.text();
-    took.push(performance.now() - from);
-    if (!response.ok) throw new Error(`${route} answered ${response.status}`);
-    await sleep(50);
-  }
-  const p95 = took.sort((a, b) => a - b)[Math.floor(REQUESTS * 0.95)] ?? Number.NaN;
-  const value = `${median(took).toFixed(1)} ms, ${p95.toFixed(1)} ms`;
+  const { p95, value } = await askOften(port, route);
   if (route === '/health') figure(what, value, 'p95 ≤ 50 ms', p95 <= 50);
   else figure(what, value);
 }
 
 function begin(options: Partial<SchedulerOptions>): Promise<CampaignScheduler> {
   return start({ messengers: { slow: SLOW }, logger, ...options });
-}
-
-async function serve(scheduler: CampaignScheduler): Promise<{ port: number; close: () => void }> {
-  const app = express();
-  app.use(createCampaignRouter(scheduler, { authorize: () => true }));
-  const server = createServer(app).listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  return {
-    port: (server.address() as AddressInfo).port,
-    close: () => {
-      server.close();
-      server.closeAllConnections();
-    },
-  };
-}
-
-async function firstMessage(child: ChildProcess): Promise<number> {
-  const [port] = (await once(child, 'message')) as [number];
-  return port;
 }
 
 function sleep(ms: number): Promise<void> {
