@@ -5,7 +5,10 @@ export default defineConfig({
     environment: 'node',
     include: ['test/**/*.test.ts'],
     globalSetup: ['test/support/global-setup.ts'],
+    setupFiles: ['test/support/setup.ts'],
     pool: 'forks',
+    // Loading the modules anew for each file costs more than most files do.
+    isolate: false,
     maxWorkers: 3,
     testTimeout: 300_000,
     hookTimeout: 120_000,

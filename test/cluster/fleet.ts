@@ -2,7 +2,7 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, expect, onTestFinished } from 'vitest';
+import { expect, onTestFinished } from 'vitest';
 import { startWorker, type Worker } from '../support/processes.ts';
 import type { WorkerOptions } from './worker.ts';
 
@@ -33,14 +33,10 @@ export interface Fleet {
   stop(): Promise<void>;
 }
 
-const directory = mkdtempSync(join(tmpdir(), 'campaign-scheduler-fleet-'));
-afterAll(() => rmSync(directory, { recursive: true, force: true }));
-let files = 0;
-
 /** Starts `count` processes that wait for `start`. They are killed after the test at the latest. */
 export async function startFleet(count: number, options: Omit<WorkerOptions, 'log'>): Promise<Fleet> {
-  files += 1;
-  const log = join(directory, `hand-overs-${process.pid}-${files}.log`);
+  const directory = mkdtempSync(join(tmpdir(), 'campaign-scheduler-fleet-'));
+  const log = join(directory, 'hand-overs.log');
   const workers: Worker[] = [];
   const gone = new Set<Worker>();
   let skipped = 0;
@@ -66,7 +62,10 @@ export async function startFleet(count: number, options: Omit<WorkerOptions, 'lo
         return { pid: Number(pid), recipient, run, key, attempt: Number(attempt), at: Number(at) };
       });
   const kill = () => Promise.all(workers.map((worker) => worker.kill()));
-  onTestFinished(async () => void (await kill()));
+  onTestFinished(async () => {
+    await kill();
+    rmSync(directory, { recursive: true, force: true });
+  });
   await Promise.all(Array.from({ length: count }, () => add()));
   return {
     workers,

@@ -3,7 +3,7 @@
  * no page may be claimed, no alarm locked, and the books of every run must stand up to a recount. Then all is deleted.
  */
 import type { Db } from 'mongodb';
-import { afterEach, expect, vi } from 'vitest';
+import { afterEach, expect } from 'vitest';
 import type { CampaignInput } from '../../src/campaign-input.ts';
 import type { CampaignScheduler } from '../../src/campaign-scheduler.ts';
 import type { Campaign } from '../../src/campaign-view.ts';
@@ -54,8 +54,6 @@ export const COLLECTIONS = [
 ] as const;
 
 export { NO_BREAKER, QUICK_TAKEOVER, SHORT };
-
-vi.setConfig({ testTimeout: PATIENCE.timeout + 20_000, hookTimeout: 60_000 });
 
 const running = new Set<CampaignScheduler>();
 

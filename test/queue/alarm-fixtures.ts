@@ -1,9 +1,9 @@
 /**
- * Alarms for tests: defaults with short times, one collection per call, handlers that report as signals. After each
- * test everything that was started is stopped, and must then hold no lock.
+ * Alarms for tests: defaults with short times, one collection per call, handlers that report as signals. When the test has
+ * finished everything that was started is stopped, and must then hold no lock.
  */
 import { type Collection, type Db, ObjectId } from 'mongodb';
-import { afterEach, expect } from 'vitest';
+import { expect, onTestFinished } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
 import type { Logger, LogLevel } from '../../src/logger.ts';
 import { type AlarmDocument, type AlarmName, BULK_ALARM, RECURRING_ALARM } from '../../src/queue/alarm.ts';
@@ -41,18 +41,7 @@ type Overrides = Partial<Omit<AlarmsOptions, 'handlers'>> & {
   unreadable?: true;
 };
 
-let created: (TestAlarms & { unreadable: boolean })[] = [];
 let collections = 0;
-
-afterEach(async () => {
-  const stopping = created;
-  created = [];
-  for (const { alarms } of stopping) expect(await alarms.stop({ timeoutMs: 20_000 })).toBe(true);
-  for (const { jobs, workerId, unreadable } of stopping) {
-    if (unreadable) continue;
-    expect(await jobs.find({ lastModifiedBy: workerId, lockedAt: { $ne: null } }).toArray()).toEqual([]);
-  }
-});
 
 export function testAlarms(db: Db, overrides: Overrides = {}): TestAlarms {
   const { handler = async () => null, unreadable, ...options } = overrides;
@@ -76,9 +65,13 @@ export function testAlarms(db: Db, overrides: Overrides = {}): TestAlarms {
     ...options,
     collectionName,
   });
-  const test = { alarms, workerId, collectionName, jobs: jobsOf(db, collectionName), rings, log };
-  created.push({ ...test, unreadable: unreadable === true });
-  return test;
+  const jobs = jobsOf(db, collectionName);
+  onTestFinished(async () => {
+    expect(await alarms.stop({ timeoutMs: 20_000 })).toBe(true);
+    if (unreadable) return;
+    expect(await jobs.find({ lastModifiedBy: workerId, lockedAt: { $ne: null } }).toArray()).toEqual([]);
+  });
+  return { alarms, workerId, collectionName, jobs, rings, log };
 }
 
 /** Agenda's side of the collection without an Agenda: the test plays the worker. */

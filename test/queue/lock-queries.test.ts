@@ -1,10 +1,20 @@
 /** The two lock queries stay cheap beside any number of alarms: explained one by one, and profiled in live traffic. */
 import type { Document } from 'mongodb';
 import { beforeAll, expect, it } from 'vitest';
+import { systemClock } from '../../src/clock.ts';
 import { BULK_ALARM, RECURRING_ALARM } from '../../src/queue/alarm.ts';
+import { ensureAlarmIndexes } from '../../src/queue/alarm-indexes.ts';
 import { dueAlarms, expiredLocks, type LockQuery, lockChange } from '../../src/queue/lock-queries.ts';
 import { testDatabase } from '../support/mongo.ts';
-import { abandonedAlarm, HOUR_MS, inFuture, newId, newIds, testAlarms } from './alarm-fixtures.ts';
+import {
+  abandonedAlarm,
+  HOUR_MS,
+  inFuture,
+  newId,
+  newIds,
+  testAlarms,
+  testRepository,
+} from './alarm-fixtures.ts';
 
 const { db } = await testDatabase();
 const collectionName = 'alarms';
@@ -12,8 +22,8 @@ const FUTURE = 10_000;
 const OTHERS = 100_000;
 
 beforeAll(async () => {
-  const { alarms, jobs } = testAlarms(db, { collectionName });
-  await alarms.ensureIndexes();
+  const { alarms, jobs } = testRepository(db, { collectionName });
+  await ensureAlarmIndexes(jobs, { deadlineMs: 10_000, clock: systemClock });
   await alarms.insertMissing(
     newIds(FUTURE).map((campaignId, index) => ({
       name: BULK_ALARM,

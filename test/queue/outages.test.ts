@@ -36,6 +36,7 @@ async function twoWorkers(uri: string) {
   const workers: OutageWorker[] = [];
   for (let count = 0; count < 2; count++) {
     const client = await connectTo(uri);
+    onTestFinished(() => client.close());
     const ringing = new Set<string>();
     const handler = async (campaignId: string) => {
       ringing.add(campaignId);
@@ -45,10 +46,6 @@ async function twoWorkers(uri: string) {
     };
     const options = { collectionName, concurrency: CONCURRENCY, lockLifetimeMs: LIFETIME_MS, handler };
     const test = testAlarms(client.db(), options);
-    onTestFinished(async () => {
-      await test.alarms.stop({ timeoutMs: 20_000 });
-      await client.close();
-    });
     workers.push({ test, ringing });
     await test.alarms.start();
   }
@@ -105,16 +102,13 @@ describe('one server', () => {
     const proxy = await startProxy(mongods.uri);
     onTestFinished(() => proxy.stop());
     const client = await connectTo(`${proxy.uriFor('app')}&socketTimeoutMS=600&connectTimeoutMS=600`);
+    onTestFinished(() => client.close());
     const { logger, log } = recordingLogger();
     const warn = (fields: object, message: string): never => {
       logger.warn(fields, message);
       throw new Error('the disk is full');
     };
     const { alarms, rings, jobs } = testAlarms(client.db(), { logger: { ...logger, warn } });
-    onTestFinished(async () => {
-      await alarms.stop({ timeoutMs: 20_000 });
-      await client.close();
-    });
     await alarms.start();
     proxy.pause();
     await expect.poll(() => log.map(({ level }) => level), PATIENCE).toContain('warn');

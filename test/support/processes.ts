@@ -5,7 +5,6 @@
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { afterAll } from 'vitest';
 
 export interface Message {
   readonly kind: string;
@@ -38,11 +37,12 @@ const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const END_WITH_PARENT = 'data:text/javascript,process.on("disconnect",()=>process.exit(1))';
 const children = new Set<ChildProcess>();
 
-afterAll(async () => {
+/** Kills all that live, and waits for their end. */
+export async function killWorkers(): Promise<void> {
   const exits = [...children].map((child) => new Promise((resolve) => child.once('exit', resolve)));
   for (const child of children) child.kill('SIGKILL');
   await Promise.all(exits);
-});
+}
 
 /** `script`: `new URL('./worker.ts', import.meta.url)`. */
 export function startWorker(
