@@ -61,7 +61,7 @@ const marks = (server: EmbeddedMongo): Promise<number> =>
   withClient(server, (client) => client.db().collection('marks').countDocuments());
 
 function starter(dataDir: string, mode: string, replicaSet: boolean) {
-  return startWorker(new URL('./starter.ts', import.meta.url), { args: [dataDir, mode, String(replicaSet)] });
+  return startWorker(new URL('./worker.ts', import.meta.url), { args: [dataDir, mode, String(replicaSet)] });
 }
 
 describe.each([

@@ -101,7 +101,7 @@ it('a host that begins to listen in the last moment: the worker goes on', async 
 });
 
 describe('a process that does not end by a rejection', () => {
-  const LISTENER = new URL('./crash-listener.ts', import.meta.url);
+  const LISTENER = new URL('./crash-listener-worker.ts', import.meta.url);
   it.each([
     ['a rejection is only a warning', '--unhandled-rejections=warn', 'nothing', []],
     ['its host captures exceptions, and so rejections', '', 'capture', ['captured']],

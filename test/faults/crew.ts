@@ -8,6 +8,8 @@ import { until } from './fixtures.ts';
 import { accepted, type HandOver } from './send-log.ts';
 import type { StartOrder, WorkerOrder } from './worker.ts';
 
+const SCRIPT = new URL('./worker.ts', import.meta.url);
+
 export interface Crew {
   readonly logFile: string;
   /** A worker whose scheduler has started. It is killed when the test has finished. */
@@ -21,7 +23,7 @@ export interface Crew {
 export const tell = (worker: Worker, order: WorkerOrder): void => worker.send({ ...order });
 
 /** Call it once at the top of a test file. */
-export function crew(script: URL, uri: string): Crew {
+export function crew(uri: string): Crew {
   const folder = mkdtempSync(join(tmpdir(), 'campaign-scheduler-faults-'));
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
   const logFile = join(folder, 'hand-overs.log');
@@ -30,7 +32,7 @@ export function crew(script: URL, uri: string): Crew {
   return {
     logFile,
     start: async (order = {}) => {
-      const worker = startWorker(script);
+      const worker = startWorker(SCRIPT);
       onTestFinished(async () => {
         await worker.kill();
       });

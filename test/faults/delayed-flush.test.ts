@@ -6,13 +6,12 @@ import type { Document } from 'mongodb';
 import { describe, expect, inject, it, onTestFinished } from 'vitest';
 import { testDatabase } from '../support/mongo.ts';
 import { type Hold, type MongoProxy, startProxy } from '../support/proxy.ts';
-import { bundledWorker } from './bundle.ts';
 import { crew, tell, troubles } from './crew.ts';
 import { pagesOf, people, testScheduler, until, untilClosed } from './fixtures.ts';
 import { declaredProviders } from './providers.ts';
 
 const { db, uri, name } = await testDatabase();
-const { start, taken, untilTaken } = crew(await bundledWorker(), uri);
+const { start, taken, untilTaken } = crew(uri);
 const CONCURRENCY = 2;
 /** A holder that gives up on an answer after a while, long before anybody doubts its claim. */
 const HOLDER = {

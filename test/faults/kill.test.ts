@@ -7,7 +7,6 @@
  */
 import { afterAll, describe, expect, it } from 'vitest';
 import { testDatabase } from '../support/mongo.ts';
-import { bundledWorker } from './bundle.ts';
 import { Lane } from './lane.ts';
 import { draw, FULL_ROUNDS, NAMED } from './plans.ts';
 import { chance } from './random.ts';
@@ -19,11 +18,10 @@ const ONLY = process.env.FAULT_ONLY;
 const PAGE_SIZES = [10, 20, 35, 50];
 const CAMPAIGNS = 2;
 
-const script = await bundledWorker();
 const lanes = await Promise.all(
   PAGE_SIZES.map(async (pageSize, index) => {
     const { uri, db } = await testDatabase();
-    return Lane.open({ uri, db, script, seed: SEED + index * 1_000, options: { pageSize } });
+    return Lane.open({ uri, db, seed: SEED + index * 1_000, options: { pageSize } });
   }),
 );
 afterAll(() => Promise.all(lanes.map((lane) => lane.close())));

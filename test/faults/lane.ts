@@ -20,10 +20,10 @@ export interface LaneOptions {
   readonly uri: string;
   readonly db: Db;
   readonly seed: number;
-  readonly script: URL;
   readonly options: StartOrder['options'];
 }
 
+const SCRIPT = new URL('./worker.ts', import.meta.url);
 const PATIENCE_MS = 120_000;
 const quiet = {
   debug: () => undefined,
@@ -167,7 +167,7 @@ export class Lane {
   }
 
   #fork(): Worker {
-    return startWorker(this.#options.script);
+    return startWorker(SCRIPT);
   }
 }
 

@@ -8,7 +8,6 @@ import mongoose from 'mongoose';
 import { inject, it, onTestFinished } from 'vitest';
 import { testDatabase } from '../support/mongo.ts';
 import { startProxy } from '../support/proxy.ts';
-import { bundledWorker } from './bundle.ts';
 import { crew } from './crew.ts';
 import { pagesOf, testScheduler, until } from './fixtures.ts';
 import { declaredProviders, healFile, providers } from './providers.ts';
@@ -16,7 +15,7 @@ import { row } from './rows.ts';
 import { appendTo } from './send-log.ts';
 
 const { db, uri, name } = await testDatabase();
-const { start, logFile, untilTaken } = crew(await bundledWorker(), uri);
+const { start, logFile, untilTaken } = crew(uri);
 
 it('retry failed reaches a page that was done too late for it, while another page waits for an hour', async () => {
   const proxy = await startProxy(inject('mongoUri'));

@@ -5,14 +5,13 @@ import type { CampaignScheduler } from '../../src/index.ts';
 import { PATIENCE } from '../engine/provider.ts';
 import { testDatabase } from '../support/mongo.ts';
 import type { Worker } from '../support/processes.ts';
-import { bundledWorker } from './bundle.ts';
 import { crew, troubles } from './crew.ts';
 import { pagesOf, testScheduler, until, untilClosed } from './fixtures.ts';
 import { declaredProviders, healFile } from './providers.ts';
 import { row } from './rows.ts';
 
 const { db, uri } = await testDatabase();
-const { start, taken, logFile } = crew(await bundledWorker(), uri);
+const { start, taken, logFile } = crew(uri);
 const OPTIONS = { pageSize: 10, claimTtlMs: 1_500, watchdog: { everyMs: 500 } };
 /** Whoever waits for the last send of a dead worker waits for `sendTimeoutMs`: longer than a machine may stand still. */
 const QUICK = { ...OPTIONS, claimTtlMs: 1_000, sendTimeoutMs: 4_000 };

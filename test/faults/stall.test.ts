@@ -7,13 +7,12 @@ import type { CampaignScheduler, OnUnknown } from '../../src/index.ts';
 import { testDatabase } from '../support/mongo.ts';
 import type { Worker } from '../support/processes.ts';
 import { startProxy } from '../support/proxy.ts';
-import { bundledWorker } from './bundle.ts';
 import { crew, tell, troubles } from './crew.ts';
 import { pagesOf, people, testScheduler, until, untilClosed } from './fixtures.ts';
 import { declaredProviders } from './providers.ts';
 
 const { db, uri, name } = await testDatabase();
-const { start, taken, untilTaken } = crew(await bundledWorker(), uri);
+const { start, taken, untilTaken } = crew(uri);
 
 const CONCURRENCY = 5;
 /** Long enough that only the stall ends a claim, short enough to wait for. */

@@ -8,13 +8,12 @@ import { expect, it, onTestFinished } from 'vitest';
 import type { CampaignScheduler } from '../../src/index.ts';
 import { testDatabase } from '../support/mongo.ts';
 import type { Worker } from '../support/processes.ts';
-import { bundledWorker } from './bundle.ts';
 import { crew, tell, troubles } from './crew.ts';
 import { people, testScheduler, until, untilClosed } from './fixtures.ts';
 import { declaredProviders } from './providers.ts';
 
 const { db, uri } = await testDatabase();
-const { start, taken, untilTaken, logFile } = crew(await bundledWorker(), uri);
+const { start, taken, untilTaken, logFile } = crew(uri);
 
 const CONCURRENCY = 5;
 /** Workers that share two cores are slow now and then: only a fault may be longer than a claim. */

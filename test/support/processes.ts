@@ -1,10 +1,12 @@
 /**
- * Worker processes of a test: TypeScript files run by tsx (or JavaScript as it is) that talk by messages `{ kind, … }`, and that a test kills or
- * freezes. Invariant: no worker survives its test file. After the last test all are killed by their id, and a worker
- * whose test process is gone ends by itself.
+ * Worker processes of a test: scripts that talk by messages `{ kind, … }`, and that a test kills or freezes. Invariant: no
+ * worker survives its test file. After the last test all are killed by their id, and a worker whose test process is gone
+ * ends by itself.
  */
 import { type ChildProcess, fork } from 'node:child_process';
+import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { inject } from 'vitest';
 
 export interface Message {
   readonly kind: string;
@@ -34,6 +36,7 @@ export interface Worker {
 }
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+const TESTS = join(ROOT, 'test');
 const END_WITH_PARENT = 'data:text/javascript,process.on("disconnect",()=>process.exit(1))';
 const children = new Set<ChildProcess>();
 
@@ -49,10 +52,11 @@ export function startWorker(
   script: URL,
   options: { args?: readonly string[]; env?: NodeJS.ProcessEnv } = {},
 ): Worker {
-  const child = fork(fileURLToPath(script), options.args ?? [], {
+  const { file, execArgv } = programOf(script);
+  const child = fork(file, options.args ?? [], {
     cwd: ROOT,
     env: { ...process.env, ...options.env },
-    execArgv: [...(script.pathname.endsWith('.ts') ? ['--import', 'tsx'] : []), '--import', END_WITH_PARENT],
+    execArgv: [...execArgv, '--import', END_WITH_PARENT],
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     serialization: 'advanced',
   });
@@ -115,5 +119,16 @@ export function startWorker(
     },
     freeze: () => void child.kill('SIGSTOP'),
     thaw: () => void child.kill('SIGCONT'),
+  };
+}
+
+/** A script of the tests runs as the global setup has bundled it, any other as its reader runs it. */
+function programOf(script: URL): { file: string; execArgv: readonly string[] } {
+  const file = fileURLToPath(script);
+  const path = relative(TESTS, file);
+  if (path.startsWith('..')) return { file, execArgv: ['--import', 'tsx'] };
+  return {
+    file: join(inject('workersFolder'), path.replace(/\.ts$/, '.js')),
+    execArgv: ['--enable-source-maps'],
   };
 }
