@@ -32,7 +32,7 @@ module.exports = {
       severity: 'error',
       from: { path: '^src/(core|store|queue|delivery|services|jobs|messengers)/' },
       to: {
-        path: '^src/(scheduler|campaign-scheduler|campaigns|index)\\.ts$|^src/(http|cli|dashboard|embedded|testing)/',
+        path: '^src/(scheduler|scheduler-parts|campaign-scheduler|campaigns|index)\\.ts$|^src/(http|cli|dashboard|embedded|testing)/',
       },
     },
     {
