@@ -1,9 +1,23 @@
 /**
- * The audience as people give it to `create()`: rows, or the name of a source. Invariant: looking at it reads no row.
+ * The audience as people give it: rows, or the name of a source, which is a function of the host's that returns rows.
+ * Invariant: looking at it reads no row.
  */
 
 import { copyPlain, isPlainObject } from './core/plain-data.ts';
+import type { AudienceRow } from './core/recipient.ts';
 import { expectation, unknownKey } from './input-checks.ts';
+
+/** The rows of an audience, from wherever they come. */
+export type AudienceRows = AsyncIterable<AudienceRow> | Iterable<AudienceRow>;
+
+/**
+ * A named source of an audience. Called when a run freezes its audience, in a worker that has this source; a second
+ * attempt after a failure calls it again from the start. `signal` fires when the worker must stop reading.
+ */
+export type AudienceSource = (
+  params: unknown,
+  context: { readonly signal: AbortSignal },
+) => AudienceRows | Promise<AudienceRows>;
 
 /** An audience read by a worker that has the source of this name. */
 export interface AudienceOfSource {

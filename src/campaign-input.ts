@@ -5,8 +5,7 @@
  */
 
 import { z } from 'zod';
-import { type AudienceOfSource, audienceProblem, isOfSource } from './audience-input.ts';
-import type { AudienceRows } from './config.ts';
+import { type AudienceOfSource, type AudienceRows, audienceProblem, isOfSource } from './audience-input.ts';
 import { type InstantInput, instantOf, instantProblem } from './core/instant.ts';
 import { ON_TIME_MS } from './core/misfire.ts';
 import { copyPlain, isPlainObject } from './core/plain-data.ts';

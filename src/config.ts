@@ -6,12 +6,10 @@
 import type { Connection } from 'mongoose';
 import { z } from 'zod';
 import { type AlertOptions, alertOptionsSchema, type ResolvedAlertOptions } from './alert-options.ts';
+import type { AudienceSource } from './audience-input.ts';
 import { type BreakerOptions, breakerOptionsSchema } from './breaker-options.ts';
 import { type Clock, systemClock } from './clock.ts';
 import type { BreakerSettings } from './core/breaker.ts';
-import { isPlainObject } from './core/plain-data.ts';
-import { checkRate } from './core/rate.ts';
-import type { AudienceRow } from './core/recipient.ts';
 import { type Problem, ValidationError } from './errors.ts';
 import { type HealthOptions, healthOptionsSchema, type ResolvedHealthOptions } from './health-options.ts';
 import {
@@ -27,6 +25,7 @@ import {
 } from './input-checks.ts';
 import { type Logger, lineLogger } from './logger.ts';
 import type { Messenger } from './messengers/messenger.ts';
+import { messengerProblem } from './messengers/messenger-check.ts';
 import { suggestionSentence } from './suggestion.ts';
 import {
   defaultStuckAfterMs,
@@ -35,18 +34,6 @@ import {
   watchdogOptionsSchema,
   watchdogProblems,
 } from './watchdog-options.ts';
-
-/** The rows of an audience, from wherever they come. */
-export type AudienceRows = AsyncIterable<AudienceRow> | Iterable<AudienceRow>;
-
-/**
- * A named source of an audience. Called when a run freezes its audience, in a worker that has this source; a second
- * attempt after a failure calls it again from the start. `signal` fires when the worker must stop reading.
- */
-export type AudienceSource = (
-  params: unknown,
-  context: { readonly signal: AbortSignal },
-) => AudienceRows | Promise<AudienceRows>;
 
 /** Every default on one screen. Times are milliseconds unless the name says otherwise. */
 export const DEFAULTS = Object.freeze({
@@ -325,26 +312,6 @@ function withMethods<T>(what: string, methods: readonly string[]): z.ZodOptional
 /** Without a prototype, so that `constructor` is not the name of a messenger. */
 function frozenMap<T>(parts: Readonly<Record<string, T>>): Readonly<Record<string, T>> {
   return Object.freeze(Object.assign(Object.create(null), parts));
-}
-
-function messengerProblem(value: unknown, path: string): string | undefined {
-  if (!hasMethod(value, 'send')) return expectation(path, 'a messenger with a `send` function', value);
-  const messenger = value as Partial<Record<keyof Messenger, unknown>>;
-  for (const key of ['checkContent', 'classify', 'verify', 'reconcile', 'close'] as const) {
-    const member = messenger[key];
-    if (member !== undefined && typeof member !== 'function')
-      return expectation(`${path}.${key}`, 'a function', member);
-  }
-  const { concurrency, idempotent, rate } = messenger;
-  if (concurrency !== undefined && !(Number.isSafeInteger(concurrency) && Number(concurrency) >= 1)) {
-    return expectation(`${path}.concurrency`, 'an integer of at least 1', concurrency);
-  }
-  const badRate = rate === undefined ? undefined : checkRate(rate, `${path}.rate`).problem;
-  if (badRate !== undefined) return badRate.message;
-  if (idempotent === undefined || typeof idempotent === 'boolean') return undefined;
-  const windowMs = isPlainObject(idempotent) ? idempotent.windowMs : undefined;
-  if (typeof windowMs === 'number' && windowMs > 0) return undefined;
-  return expectation(`${path}.idempotent`, 'true, false or { windowMs } with a positive number', idempotent);
 }
 
 /** Says only the type or the scheme: the rest may hold a password. */

@@ -1,7 +1,7 @@
 /** The whole public API on one screen. */
 export type { AlertOptions } from './alert-options.ts';
 export type { AlertList, Alerts, ListAlertsOptions } from './alerts.ts';
-export type { AudienceOfSource } from './audience-input.ts';
+export type { AudienceOfSource, AudienceRows, AudienceSource } from './audience-input.ts';
 export type { BreakerOptions } from './breaker-options.ts';
 export type { BreakerStatus, Breakers } from './breakers.ts';
 export type { By, OfRun } from './campaign-changes.ts';
@@ -12,7 +12,7 @@ export type { CampaignScheduler, Versions } from './campaign-scheduler.ts';
 export type { Campaign } from './campaign-view.ts';
 export type { Campaigns, Progress, ResolveUnknownOptions, RetryFailedOptions } from './campaigns.ts';
 export { type Clock, systemClock } from './clock.ts';
-export { type AudienceRows, type AudienceSource, DEFAULTS, type SchedulerOptions } from './config.ts';
+export { DEFAULTS, type SchedulerOptions } from './config.ts';
 export type { AlertLevel } from './core/alert-policy.ts';
 export type { BreakerState } from './core/breaker.ts';
 export type { HealthVerdict, HealthWord } from './core/campaign-health.ts';

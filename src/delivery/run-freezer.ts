@@ -4,8 +4,8 @@
  * new audience, and only the run's guarded write says which one counts.
  */
 import { randomUUID } from 'node:crypto';
+import type { AudienceSource } from '../audience-input.ts';
 import type { Clock } from '../clock.ts';
-import type { AudienceSource } from '../config.ts';
 import { freezeRetryMs, MAX_FREEZE_ATTEMPTS } from '../core/freezing.ts';
 import { Watch } from '../core/liveness.ts';
 import { describeError } from '../core/retry.ts';

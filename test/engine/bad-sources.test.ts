@@ -1,6 +1,6 @@
 /** Sources of audiences that throw, hang, answer nonsense or repeat themselves: nothing is lost and nobody is kept waiting. */
 import { describe, expect, it } from 'vitest';
-import type { AudienceSource } from '../../src/config.ts';
+import type { AudienceSource } from '../../src/audience-input.ts';
 import { door } from '../queue/signals.ts';
 import { testDatabase } from '../support/mongo.ts';
 import {
