@@ -25,7 +25,7 @@ process.on('message', ({ kind }: { kind: string }) => {
     sender = new Sender(gate === undefined ? [] : [gate], {
       clock: systemClock,
       sendMs: 5,
-      onSend: () => say('send'),
+      onSend: () => say('send', { at: performance.timeOrigin + performance.now() }),
     });
   }
   if (kind === 'stop') {

@@ -4,6 +4,7 @@ import { testDatabase } from '../support/mongo.ts';
 import { people, startRig, stopRig, tidyUpAfterEach } from './fixtures.ts';
 import { newProvider, PATIENCE } from './provider.ts';
 import { QUICK_BREAKER, refuse } from './quick-breaker.ts';
+import { SURELY_ALIVE } from './short.ts';
 
 const { db, uri } = await testDatabase();
 tidyUpAfterEach(db);
@@ -12,7 +13,7 @@ const breaker = { ...QUICK_BREAKER, trialSize: 3 };
 
 it('one recipient that makes the messenger fail does not end each trial', async () => {
   const provider = newProvider();
-  const slower = { ...breaker, openMs: 3_000, maxOpenMs: 3_000 };
+  const slower = { ...breaker, openMs: 8_000, maxOpenMs: 8_000 };
   const rig = await startRig(uri, { provider, breaker: slower, pageSize: 10 });
   const opened = rig.signals('breaker:opened');
   let isDead = true;
@@ -30,7 +31,7 @@ it('one recipient that makes the messenger fail does not end each trial', async 
 it('breakers are switched off: what one held goes on, once nobody looks after it any more', async () => {
   const provider = newProvider();
   const gate = provider.hold();
-  const on = await startRig(uri, { provider, breaker });
+  const on = await startRig(uri, { provider, breaker, ...SURELY_ALIVE });
   const { id } = await on.create({ audience: people(30), concurrency: 2 });
   await provider.calls.count(2);
   await on.scheduler.breakers.open('post', { by: 'anna', reason: 'maintenance' });
@@ -41,7 +42,7 @@ it('breakers are switched off: what one held goes on, once nobody looks after it
     .poll(async () => (await raised())?.message, PATIENCE)
     .toMatch(/anna opened the breaker .*: maintenance\. .*until somebody closes it/);
 
-  const off = await startRig(uri, { provider, breaker: false });
+  const off = await startRig(uri, { provider, breaker: false, ...SURELY_ALIVE });
   const shut = provider.hold();
   const other = await off.create({ name: 'other', messenger: 'post', audience: people(2, 'x') });
   await off.until(other.id, 'paused'); // the one that looks after it still does
@@ -49,6 +50,7 @@ it('breakers are switched off: what one held goes on, once nobody looks after it
   await stopRig(on);
   await Promise.all([off.until(id, 'completed'), off.until(other.id, 'completed')]);
   await expect.poll(raised, PATIENCE).toBeNull();
-  expect((await off.scheduler.breakers.status()).post).toMatchObject({ state: 'closed', campaignsPaused: 0 });
+  const status = async () => (await off.scheduler.breakers.status()).post;
+  await expect.poll(status, PATIENCE).toMatchObject({ state: 'closed', campaignsPaused: 0 });
   provider.expectNobodyTwice();
 });

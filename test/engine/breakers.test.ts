@@ -1,11 +1,13 @@
 /** The breaker of a messenger over real workers: it opens for all, probes, closes; people, other messengers, sick workers. */
 import { expect, it } from 'vitest';
+import { DEFAULTS } from '../../src/config.ts';
 import { DeliveryError } from '../../src/messengers/messenger.ts';
 import { watchedConnection } from '../support/commands.ts';
 import { testDatabase } from '../support/mongo.ts';
 import { campaignsOf, inHours, people, type Rig, startRig, testStore, tidyUpAfterEach } from './fixtures.ts';
 import { newProvider, PATIENCE } from './provider.ts';
 import { QUICK_BREAKER, refuse } from './quick-breaker.ts';
+import { SURELY_ALIVE } from './short.ts';
 
 const { db, uri } = await testDatabase();
 tidyUpAfterEach(db);
@@ -37,7 +39,7 @@ it('opens, pauses, probes, closes: everybody is sent once, nobody loses an attem
   expect(await rig.scheduler.why(id)).toMatchObject({ code: 'breaker_open', messenger: 'post' });
   expect((await rig.scheduler.breakers.status()).post).toMatchObject({
     campaignsPaused: 1,
-    detail: /refused|busy/,
+    detail: expect.stringMatching(/refused|busy/),
   });
   await expect(rig.scheduler.campaigns.resume(id)).rejects.toThrow(
     /Cannot resume the campaign `News`: the breaker of its messenger `post` is open since .* close or reset the breaker/,
@@ -51,6 +53,7 @@ it('opens, pauses, probes, closes: everybody is sent once, nobody loses an attem
   expect(await stateOf(rig, 'other')).toBe('closed');
   await expect.poll(() => opened.all.length, PATIENCE).toBeGreaterThan(1); // a probe has failed
   const tried = provider.calls.all.length;
+  const trials = halfOpen.all.length;
   provider.plan(() => undefined);
   await Promise.all([rig.until(id, 'completed'), rig.until(late.id, 'completed')]);
   for (const [campaign, sent] of [
@@ -60,14 +63,18 @@ it('opens, pauses, probes, closes: everybody is sent once, nobody loses an attem
     expect(await rig.scheduler.campaigns.report(campaign)).toMatchObject({ sent, failed: 0, unknown: 0 });
   }
   provider.expectNobodyTwice();
-  expect(tried).toBeLessThan(20);
+  // Those that were in flight when it opened, and a few in each trial.
+  expect(tried).toBeLessThanOrEqual(10 + DEFAULTS.breaker.trialSize * (trials + 1));
   expect(await rig.scheduler.campaigns.find(later.id)).toMatchObject({ status: 'scheduled' });
-  expect(closed.all).toEqual([{ messenger: 'post' }]);
-  expect(halfOpen.all).toHaveLength(opened.all.length);
+  await expect.poll(() => closed.all, PATIENCE).toEqual([{ messenger: 'post' }]);
+  // A probe that nobody renewed in time is taken anew.
+  expect(halfOpen.all.length).toBeGreaterThanOrEqual(opened.all.length);
   expect(opened.all.map(({ openings }) => openings)).toEqual(opened.all.map((_, index) => index + 1));
-  expect([paused.all.length, resumed.all.length]).toEqual([2, 2]);
-  const kinds = (await rig.scheduler.campaigns.journal(id)).map(({ kind }) => kind);
-  expect(kinds.filter((kind) => kind === 'paused' || kind === 'resumed')).toEqual(['paused', 'resumed']);
+  await expect.poll(() => [paused.all.length, resumed.all.length], PATIENCE).toEqual([2, 2]);
+  const kinds = async () => (await rig.scheduler.campaigns.journal(id)).map(({ kind }) => kind);
+  await expect
+    .poll(async () => (await kinds()).filter((kind) => kind === 'paused' || kind === 'resumed'), PATIENCE)
+    .toEqual(['paused', 'resumed']);
   const alerts = await db.collection('alerts').find({ kind: 'breaker' }).toArray();
   expect(alerts).toHaveLength(1);
   await expect
@@ -96,7 +103,8 @@ it('by hand: stays open until it is closed by hand; a person’s pause outlives 
     ['a', 'b'].map((name) => rig.create({ name, audience: people(40, name) })),
   );
   if (first === undefined || second === undefined) throw new Error('no campaigns');
-  await provider.calls.count(2);
+  const begun = () => new Set(provider.calls.all.map(({ recipient }) => recipient.id.slice(0, 1)));
+  await expect.poll(begun, PATIENCE).toEqual(new Set(['a', 'b']));
 
   const by = { by: 'anna', reason: 'they move house' };
   expect(await api.scheduler.breakers.open('post', by)).toMatchObject({
@@ -130,7 +138,8 @@ it('by hand: stays open until it is closed by hand; a person’s pause outlives 
   await breakers.updateOne({ _id: 'post' }, { $set: { state: 'half_open', openedAt: 'yesterday' } });
   const repairs = () => rig.log.filter(({ message }) => message.includes('nonsense')).length;
   await expect.poll(repairs, PATIENCE).toBe(1);
-  expect(await breakers.findOne({ _id: 'post' })).toMatchObject({ state: 'closed', openings: 0 });
+  const stored = () => breakers.findOne({ _id: 'post' });
+  await expect.poll(stored, PATIENCE).toMatchObject({ state: 'closed', openings: 0 });
   const shut = provider.hold();
   const third = await rig.create({ name: 'c', audience: people(30, 'c') });
   await expect.poll(() => provider.calls.all.at(-1)?.recipient.id, PATIENCE).toMatch(/^c/);
@@ -150,12 +159,12 @@ it('by hand: stays open until it is closed by hand; a person’s pause outlives 
 it('one sick worker does not open it for the other, which gets its pages', async () => {
   const [sick, well] = [newProvider(), newProvider()];
   sick.plan(refuse);
-  const here = await startRig(uri, { provider: sick, breaker });
+  const here = await startRig(uri, { provider: sick, breaker, ...SURELY_ALIVE });
   const opened = here.signals('breaker:opened');
   const gate = sick.hold();
   const { id } = await here.create({ audience: people(20), concurrency: 1 });
   await sick.calls.count(1);
-  const there = await startRig(uri, { provider: well, breaker });
+  const there = await startRig(uri, { provider: well, breaker, ...SURELY_ALIVE });
   gate.open();
   // All but the few that failed here, whose time comes later.
   await expect.poll(() => well.left.length, PATIENCE).toBeGreaterThanOrEqual(16);
@@ -167,6 +176,7 @@ it('one sick worker does not open it for the other, which gets its pages', async
 
 it('a messenger in good health costs a question about once a second, and no write', async () => {
   const watched = await watchedConnection(uri);
+  const from = performance.now();
   const rig = await startRig(watched.connection, { breaker, pollMs: 1_000 });
   const gate = rig.provider.hold();
   const { id } = await rig.create({ audience: people(30) });
@@ -179,8 +189,7 @@ it('a messenger in good health costs a question about once a second, and no writ
   expect(about.map(({ name }) => name).filter((name) => name !== 'find' && name !== 'createIndexes')).toEqual(
     [],
   );
-  const looks = commands.filter(({ name, collection }) => name === 'find' && collection === 'campaigns');
-  expect(about.length).toBeLessThanOrEqual(looks.length + 2);
+  expect(about.length).toBeLessThanOrEqual((performance.now() - from) / 1_000 + 2);
 });
 
 it('a thousand campaigns: how the messengers stand is told at once', async () => {

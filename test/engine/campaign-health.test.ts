@@ -91,7 +91,7 @@ it('one that waits for its time, is cancelled, has failures, has no worker for i
 });
 
 it('one without a worker: a warning, then stale; with workers that were stopped in the middle: interrupted', async () => {
-  const api = await startRig(uri, { worker: false, health: { staleAfterMs: 1_500 } });
+  const api = await startRig(uri, { worker: false, health: { staleAfterMs: 6_000 } });
   const { id } = await api.create({ audience: people(30), concurrency: 1 });
   expect(await wordOf(api, id)).toBe('WARNING');
   await expect.poll(async () => wordOf(api, id), PATIENCE).toBe('STALE');
@@ -132,7 +132,11 @@ it('one whose worker was killed has crashed, until another goes on', async () =>
 describe('all that are not final', () => {
   it('in few questions, however many they are; paged; a document of another program is among them', async () => {
     const watched = await watchedConnection(uri);
-    const api = await startRig(watched.connection, { worker: false, health: { staleAfterMs: 3_600_000 } });
+    const api = await startRig(watched.connection, {
+      worker: false,
+      health: { staleAfterMs: 3_600_000 },
+      watchdog: { everyMs: 600_000 },
+    });
     const ids: string[] = [];
     for (let n = 0; n < 12; n += 1) {
       ids.push((await api.create({ audience: people(5), sendAt: inHours(n % 2 === 0 ? 1 : -1) })).id);
@@ -171,7 +175,7 @@ describe('all that are not final', () => {
 
   it('with open runs: as many questions for eight as for one', async () => {
     const watched = await watchedConnection(uri);
-    const api = await startRig(watched.connection, { worker: false });
+    const api = await startRig(watched.connection, { worker: false, watchdog: { everyMs: 600_000 } });
     const rig = await startRig(uri);
     const gate = rig.provider.hold();
     const window = { from: '00:00', to: '23:59', timezone: 'recipient', fallbackTimezone: 'UTC' } as const;

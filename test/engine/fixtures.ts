@@ -86,9 +86,13 @@ export async function startRig(
       return signals;
     },
     until: async (id, status) => {
-      const read = () => scheduler.campaigns.find(id);
-      await expect.poll(async () => (await read())?.status, PATIENCE).toBe(status);
-      return (await read()) as Campaign;
+      let found: Campaign | null = null;
+      const read = async () => {
+        found = await scheduler.campaigns.find(id);
+        return found?.status;
+      };
+      await expect.poll(read, PATIENCE).toBe(status);
+      return found as unknown as Campaign;
     },
   };
 }

@@ -32,6 +32,7 @@ describe('adopted', () => {
   it('an overdue one with a list runs at once, whatever its ids are made of', async () => {
     const object = new ObjectId();
     const rig = await startRig(uri);
+    await rig.scheduler.recover(); // the pass of the start is over: it would be joined
     const id = await write({
       audience: [
         { id: 7, to: 'a@example.org', vars: { first_name: 'Ann', since: new Date(0) } },
@@ -152,6 +153,7 @@ describe('skipped with the reason', () => {
 
   it('is found again once it has been put right', async () => {
     const rig = await startRig(uri);
+    await rig.scheduler.recover(); // the pass of the start is over: it would be joined
     const id = await write({ messenger: 'pots' });
     expect((await rig.scheduler.recover()).skippedCount).toBe(1);
     await written().updateOne({}, { $set: { messenger: 'post' } });

@@ -100,10 +100,10 @@ describe('reschedule', () => {
 
   it('to a later time: the alarm rings early, looks, and is set again', async () => {
     const { scheduler, create } = await startRig(uri, { worker: false });
-    const worker = await startRig(uri);
     const { id } = await create({ sendAt: new Date(Date.now() + 1_500) });
     const later = inHours(2);
     await scheduler.campaigns.reschedule(id, later);
+    const worker = await startRig(uri);
     const alarm = { 'data.campaignId': id, nextRunAt: later, lockedAt: null };
     await expect.poll(() => db.collection('agendaJobs').countDocuments(alarm), PATIENCE).toBe(1);
     expect(worker.provider.calls.all).toEqual([]);

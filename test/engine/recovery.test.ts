@@ -9,6 +9,7 @@ import type { Campaign } from '../../src/campaign-view.ts';
 import { createCampaignRouter } from '../../src/http/router.ts';
 import { openBulkRun } from '../../src/store/campaign-transitions.ts';
 import { type CampaignDoc, runIdOf } from '../../src/store/documents.ts';
+import { watchedConnection } from '../support/commands.ts';
 import { testDatabase } from '../support/mongo.ts';
 import { startProxy } from '../support/proxy.ts';
 import {
@@ -22,6 +23,7 @@ import {
   tidyUpAfterEach,
 } from './fixtures.ts';
 import { newProvider, PATIENCE } from './provider.ts';
+import { SURELY_ALIVE } from './short.ts';
 
 const { db, uri, name } = await testDatabase();
 tidyUpAfterEach(db);
@@ -126,7 +128,8 @@ describe('the report', () => {
   });
 
   it('leaves alone what is paused, over or being sent', async () => {
-    const rig = await startRig(uri);
+    const rig = await startRig(uri, SURELY_ALIVE);
+    await rig.scheduler.recover(); // the pass of the start is over: it would be joined
     const gate = rig.provider.hold();
     const { id } = await rig.create();
     const paused = await rig.create({ sendAt: inHours(1) });
@@ -148,7 +151,8 @@ describe('the report', () => {
     const proxy = await startProxy(uri);
     onTestFinished(() => proxy.stop());
     const slow = await startRig(proxy.uriFor(name), { worker: false });
-    const rig = await startRig(uri, { worker: false });
+    const watched = await watchedConnection(uri);
+    const rig = await startRig(watched.connection, { worker: false });
     await make(rig, 'future', gone);
     expect((await rig.scheduler.recover()).recoveredCount).toBe(1);
     const second = await make(rig, 'future', gone);
@@ -156,6 +160,7 @@ describe('the report', () => {
     const first = slow.scheduler.recover();
     await hold.reached();
     const waiting = rig.scheduler.recover();
+    await watched.nextOf('find', 'leases'); // it has seen that a pass is under way
     hold.release();
     expect((await first).recovered.map(({ id }) => id)).toEqual([second.id]);
     expect(await waiting).toEqual(await first);

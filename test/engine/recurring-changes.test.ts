@@ -50,9 +50,11 @@ describe('a draft with a rule', () => {
     const rig = await startRig(uri);
     const { id } = await rig.create({ audience, recurrence: HOURLY, draft: true });
     await age(5);
+    const next = () => Math.floor(Date.now() / HOUR) * HOUR + HOUR;
+    const before = next();
     const scheduled = await rig.scheduler.campaigns.schedule(id);
     expect(scheduled.status).toBe('scheduled');
-    expect(scheduled.nextRunAt?.getTime()).toBe(Math.floor(Date.now() / HOUR) * HOUR + HOUR);
+    expect([before, next()]).toContain(scheduled.nextRunAt?.getTime());
     await pause(1_500);
     expect(await runsOf(db).countDocuments()).toBe(0);
     expect(await rig.scheduler.why(id)).toMatchObject({ code: 'next_occurrence' });
@@ -183,6 +185,7 @@ it('a rule whose last occurrence is left out: the end is told like any other', a
   ]);
   await db.collection('agendaJobs').updateOne({}, { $set: { nextRunAt: new Date() } });
   await rig.until(id, 'completed');
+  await completed.next();
   await pause(300);
   expect(completed.all).toMatchObject([{ report: { sent: 2 } }]);
 });

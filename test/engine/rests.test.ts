@@ -9,6 +9,7 @@ import { testDatabase } from '../support/mongo.ts';
 import { startSmtpSink } from '../support/smtp-sink.ts';
 import { pagesOf, people, startTimedRig, tidyUpAfterEach } from './fixtures.ts';
 import { newProvider, PATIENCE } from './provider.ts';
+import { LONG_HELD } from './test-clock.ts';
 
 const { db, uri } = await testDatabase();
 tidyUpAfterEach(db);
@@ -100,8 +101,8 @@ it('421 of an SMTP server: every worker is told, and each mail arrives once when
   let refuses = true;
   sink.plan(() => (refuses ? { mail: 421, text: 'too many connections' } : {}));
   const email = () => smtpMessenger({ url: sink.url, from: 'news@example.org' });
-  const { rig: here, clock } = await startTimedRig(uri, { messengers: { post: email() } });
-  await startTimedRig(uri, { messengers: { post: email() } }, clock);
+  const { rig: here, clock } = await startTimedRig(uri, { messengers: { post: email() }, ...LONG_HELD });
+  await startTimedRig(uri, { messengers: { post: email() }, ...LONG_HELD }, clock);
   const { id } = await here.create({ audience: people(20), content: { subject: 'News', text: 'hello' } });
   await expect.poll(restUntil, PATIENCE).toBeGreaterThan(0);
   refuses = false;

@@ -8,9 +8,12 @@ export const SHORT = {
   processEveryMs: 100,
   pollMs: 100,
   recoverEveryMs: 60_000,
-  sendTimeoutMs: 20_000,
+  sendTimeoutMs: 60_000,
   pageSize: 10,
 } as const;
+
+/** For tests of what a worker does because another lives: a few seconds of silence say nothing. */
+export const SURELY_ALIVE = { heartbeatMs: 5_000, workerOfflineAfterMs: 60_000 } as const;
 
 /** For tests of workers that die: what they held is soon taken over. */
 export const QUICK_TAKEOVER = {

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { compare } from '../../examples/books.ts';
 import { startSink, stopSink } from '../../examples/sink-process.ts';
+import { PATIENCE } from '../engine/provider.ts';
 import { openTally } from '../support/smtp-sink-tally.ts';
 import { context, failureOf, mail, messenger } from './mail.ts';
 
@@ -47,7 +48,7 @@ describe('the process', () => {
     expect(again).toMatchObject({ pid: first.pid, url: first.url, reused: true });
 
     process.kill(first.pid, 'SIGKILL');
-    await expect.poll(() => first.tally().catch(() => 'gone')).toBe('gone');
+    await expect.poll(() => first.tally().catch(() => 'gone'), PATIENCE).toBe('gone');
     const restarted = await startSink(dataDir, 0);
     expect(restarted.reused).toBe(false);
     expect(restarted.pid).not.toBe(first.pid);
