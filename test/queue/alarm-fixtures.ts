@@ -59,7 +59,7 @@ export function testAlarms(db: Db, overrides: Overrides = {}): TestAlarms {
     logger,
     clock: systemClock,
     processEveryMs: 100,
-    lockLifetimeMs: 2_000,
+    lockLifetimeMs: 10_000,
     handlers: { [BULK_ALARM]: ring, [RECURRING_ALARM]: ring },
     serverNow: () => new Date(),
     ...options,
@@ -87,7 +87,7 @@ export function testRepository(
     logger,
     clock: systemClock,
     processEveryMs: 100,
-    lockLifetimeMs: 1_000,
+    lockLifetimeMs: 10_000,
     limitPerName: 10,
     ...options,
   });
