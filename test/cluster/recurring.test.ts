@@ -8,12 +8,14 @@ import { afterAll, expect, it } from 'vitest';
 import { campaignsOf, QUICK_TAKEOVER, runsOf, SHORT, startRig, tidyUpAfterEach } from '../engine/fixtures.ts';
 import { PATIENCE } from '../engine/provider.ts';
 import { chance } from '../faults/random.ts';
+import { CLOCKS_APART_MS } from '../faults/verify.ts';
 import { testDatabase } from '../support/mongo.ts';
 import { startFleet } from './fleet.ts';
 
 const { db, uri } = await testDatabase();
 tidyUpAfterEach(db);
 const LONG = process.env.FAULTS === 'long';
+/** So many nominal seconds have a run before it ends. */
 const SECONDS = LONG ? 60 : 20;
 const PROCESSES = LONG ? 8 : 4;
 const SEED = Number(process.env.FAULT_SEED ?? Date.now() % 1_000_000);
@@ -31,19 +33,20 @@ it(
     const { id } = await api.create({ audience, recurrence: { every, misfire: 'all', overlap: 'queue' } });
     const { id: byDefault } = await api.create({ audience, recurrence: { every } });
     const alive = [...fleet.workers];
-    const until = performance.now() + SECONDS * 1000;
     const ofCampaign = { campaignId: new ObjectId(id) };
     const opened = () => runsOf(db).countDocuments(ofCampaign);
-    while (performance.now() < until) {
-      const before = await opened();
+    for (let before = 0; before < SECONDS; before = await opened()) {
       const victim = alive.splice(random.between(0, alive.length - 1), 1)[0];
       await victim?.kill();
       const next = await fleet.add();
       next.send({ kind: 'start' });
-      await next.next('start-done', 60_000);
+      await next.next('start-done');
       alive.push(next);
       await expect.poll(opened, PATIENCE).toBeGreaterThan(before + 1);
     }
+    const ofDefault = { campaignId: new ObjectId(byDefault) };
+    const openedByDefault = () => runsOf(db).countDocuments(ofDefault);
+    await expect.poll(openedByDefault, PATIENCE).toBeGreaterThan(SECONDS / 4);
     for (const each of [id, byDefault])
       await api.scheduler.campaigns.update(each, {
         recurrence: { every: { hours: 1 }, start: '2030-01-01T00:00:00Z' },
@@ -58,18 +61,13 @@ it(
     const runs = await runsOf(db).find(ofCampaign).sort({ nominalAt: 1 }).toArray();
     const seconds = runs.map((run) => (run.nominalAt?.getTime() ?? 0) / 1000);
     expectEverySecond(seconds);
-    expect(seconds.length).toBeGreaterThan(SECONDS / 2);
     for (const { openedAt, nominalAt } of runs)
-      expect(openedAt.getTime() - (nominalAt?.getTime() ?? 0)).toBeGreaterThanOrEqual(-50); // server time, by two processes
+      expect(openedAt.getTime() - (nominalAt?.getTime() ?? 0)).toBeGreaterThanOrEqual(-CLOCKS_APART_MS);
     expect(await skippedSeconds(id)).toEqual([]);
-    const others = await runsOf(db)
-      .find({ campaignId: new ObjectId(byDefault) })
-      .toArray();
+    const others = await runsOf(db).find(ofDefault).toArray();
     const ran = others.map((run) => (run.nominalAt?.getTime() ?? 0) / 1000);
     const fates = [...ran, ...(await skippedSeconds(byDefault))];
     expectEverySecond(fates.sort((a, b) => a - b));
-    expect(fates.length).toBeGreaterThan(SECONDS / 2);
-    expect(ran.length).toBeGreaterThan(SECONDS / 4);
     fleet.expectClean();
     const perRun = new Map<string, number>();
     for (const { run } of fleet.handOvers()) perRun.set(run, (perRun.get(run) ?? 0) + 1);

@@ -26,7 +26,8 @@ tidyUpAfterEach(db);
 
 it.each([2, 4])('%i processes share one campaign: each adds its own sends in flight', async (count) => {
   const concurrency = 5;
-  const fleet = await startFleet(count, { uri, gated: true, scheduler: SHORT });
+  const scheduler = { ...SHORT, sendTimeoutMs: 120_000, claimTtlMs: 30_000 };
+  const fleet = await startFleet(count, { uri, gated: true, scheduler });
   await fleet.all('start');
   const api = await startRig(uri, { worker: false });
   const { id } = await api.create({ audience: people(600), concurrency });
@@ -57,7 +58,7 @@ it.each([
   provider.plan(() => sleep(cap === undefined ? 60 : 20));
   const rig = await startRig(uri, { provider, pageSize: 50 });
   const large = async (index: number) =>
-    rig.create({ name: `large ${index}`, audience: people(150), concurrency: 2 });
+    rig.create({ name: `large ${index}`, audience: people(cap === undefined ? 600 : 150), concurrency: 2 });
   for (let first = 0; first < 100; first += 10)
     await Promise.all(Array.from({ length: 10 }, (_, offset) => large(first + offset)));
   await expect
