@@ -112,7 +112,7 @@ it.each([
   const fleet = await startFleet(1, {
     uri: through,
     fate,
-    scheduler: { ...SHORT, ...QUICK_TAKEOVER, ...NO_BREAKER },
+    scheduler: { ...SHORT, ...QUICK_TAKEOVER, ...NO_BREAKER, sendTimeoutMs: 120_000 },
   });
   const api = await startRig(uri, { worker: false });
   const [first] = fleet.workers;
@@ -134,8 +134,12 @@ it.each([
     first?.send({ kind: 'fate' });
   }
   const before = fleet.handOvers().length;
-  proxy.delay(15); // so that there is a half-way
-  onTestFinished(() => proxy.delay(0));
+  // Half-way it comes no further.
+  const rest = proxy.hold(({ update, updates }) => {
+    const [{ q, u } = { q: {}, u: {} }] = update === 'ledger_pages' ? updates : [];
+    return u.$set?.orderNo === 1 && Number(String(q._id).split(':').at(-1)) >= 50;
+  });
+  onTestFinished(() => rest.release());
   if (what === 'retry failed') await campaigns.retryFailed(id);
   else if (cancels) await campaigns.cancel(id);
   else await campaigns.resolveUnknown(id, { as: 'sent' });
@@ -143,7 +147,8 @@ it.each([
   await expect.poll(reached, PATIENCE).toBeGreaterThan(20);
   await first?.kill();
   expect(await reached()).toBeLessThan(100);
-  proxy.delay(0);
+  proxy.cut(); // what was held back is lost
+  rest.release();
 
   const second = await fleet.add({ fate: 'sent' });
   second.send({ kind: 'start' });
@@ -173,7 +178,7 @@ it('a truth that comes late is kept, however busily the new holder writes', asyn
   await slow.calls.count(4);
   proxy.pause(); // it can no longer write that it lives
   onTestFinished(() => proxy.resume());
-  const winner = await startRig(uri, { pageSize: 100, ...QUICK_TAKEOVER });
+  const winner = await startRig(uri, { pageSize: 100 });
   const taken = winner.signals('page:taken-over');
   winner.provider.plan(() => new Promise((resolve) => setTimeout(resolve, 5)));
   await taken.next();

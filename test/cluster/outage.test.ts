@@ -5,7 +5,7 @@
 import mongoose from 'mongoose';
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import type { SchedulerOptions } from '../../src/config.ts';
-import { people, QUICK_TAKEOVER, type Rig, startRig, stopAll } from '../engine/fixtures.ts';
+import { people, type Rig, startRig, stopAll } from '../engine/fixtures.ts';
 import { newProvider, PATIENCE } from '../engine/provider.ts';
 import { door } from '../queue/signals.ts';
 import { type Mongods, startMongods } from '../support/mongods.ts';
@@ -35,6 +35,8 @@ interface Fault {
   readonly untilNoticed?: boolean;
   /** How long the outage lasts at least. */
   readonly ms?: number;
+  /** How long claims last, ms: no page may be taken because the machine is slow. */
+  readonly claimTtlMs?: number;
 }
 
 /** Workers share a campaign; the database goes away while all have sends in flight, which are answered meanwhile. */
@@ -45,7 +47,9 @@ async function survive(
 ): Promise<void> {
   const provider = newProvider();
   const rigs: Rig[] = [];
-  while (rigs.length < workers) rigs.push(await startRig(await connect(), { provider, ...QUICK_TAKEOVER }));
+  const { claimTtlMs = 10_000 } = fault;
+  const options = { claimTtlMs, claimMarginMs: claimTtlMs / 5, sendTimeoutMs: 120_000 };
+  while (rigs.length < workers) rigs.push(await startRig(await connect(), { provider, ...options }));
   const [rig] = rigs as [Rig];
   const rest = door();
   let begun = 0;
@@ -111,7 +115,8 @@ describe.each([
     'frozen for longer than a claim lasts, but not so long that anything fails': {
       begin: () => server().freeze(),
       end: () => server().thaw(),
-      ms: 2 * QUICK_TAKEOVER.claimTtlMs,
+      ms: 8_000,
+      claimTtlMs: 4_000,
     },
   };
 
