@@ -10,6 +10,8 @@ onCrashes({
 if (host === 'capture') process.setUncaughtExceptionCaptureCallback(() => say('captured'));
 if (host === 'unhandledRejection') process.on('unhandledRejection', () => say('host'));
 const error = new Error('nobody catches it');
-setImmediate(() => void Promise.reject(error));
-setTimeout(() => process.send?.({ kind: 'alive' }), 100);
+setImmediate(() => {
+  void Promise.reject(error);
+  setTimeout(() => process.send?.({ kind: 'alive' }), 100);
+});
 setInterval(() => undefined, 1_000);

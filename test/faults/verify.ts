@@ -4,6 +4,7 @@
  */
 import { type Db, ObjectId } from 'mongodb';
 import type { CampaignScheduler, Delivery, OnUnknown } from '../../src/index.ts';
+import type { WorkerDoc } from '../../src/store/documents.ts';
 import { accepted, type HandOver } from './send-log.ts';
 
 export interface RoundFacts {
@@ -170,11 +171,18 @@ function complaintsAbout(delivery: Delivery, handOvers: readonly HandOver[], rou
   return texts;
 }
 
-/** Holders from whom a page was taken. A worker that was only slow counts too: its page was taken all the same. */
+/**
+ * How often a holder was lost. One that was only slow counts too, each time anew: its page was taken all the same, and it
+ * went on with others.
+ */
 async function countLostWorkers(db: Db, id: string): Promise<number> {
   const campaignId = new ObjectId(id);
-  const workers = await db
-    .collection('journal')
-    .distinct('detail.fromWorkerId', { campaignId, kind: 'page-taken-over' });
-  return workers.length;
+  const taken = await db.collection('journal').find({ campaignId, kind: 'page-taken-over' }).toArray();
+  const workers = await db.collection<WorkerDoc>('workers').find().toArray();
+  const heardOf = new Map(workers.map(({ _id, heartbeatAt }) => [_id, heartbeatAt]));
+  const losses = taken.map(({ _id, at, detail: { fromWorkerId } }) => {
+    const heardAt = heardOf.get(fromWorkerId);
+    return heardAt !== undefined && heardAt > at ? String(_id) : fromWorkerId;
+  });
+  return new Set(losses).size;
 }
