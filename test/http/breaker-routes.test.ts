@@ -1,20 +1,12 @@
 /** The routes of the breakers, and what routes of campaigns say of one that its breaker holds. */
-import { once } from 'node:events';
-import type { Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import express from 'express';
-import { afterEach, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { createCampaignRouter } from '../../src/http/router.ts';
 import { campaignsOf, inHours, startRig, tidyUpAfterEach } from '../engine/fixtures.ts';
 import { testDatabase } from '../support/mongo.ts';
+import { served } from './served.ts';
 
 const { db, uri } = await testDatabase();
-let server: Server | undefined;
-afterEach(async () => {
-  server?.closeAllConnections();
-  if (server !== undefined) await new Promise((resolve) => server?.close(resolve));
-  server = undefined;
-});
 tidyUpAfterEach(db);
 
 async function start(allowed: (action: string) => boolean = () => true) {
@@ -26,13 +18,11 @@ async function start(allowed: (action: string) => boolean = () => true) {
     return allowed(action);
   };
   app.use('/api', createCampaignRouter(rig.scheduler, { authorize, identify: () => 'anna' }));
-  server = app.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
+  const origin = await served(app);
   const ask = async (method: string, path: string, body?: unknown) => {
     const headers = { 'content-type': 'application/json' };
     const json = body === undefined ? {} : { headers, body: JSON.stringify(body) };
-    const response = await fetch(`http://127.0.0.1:${port}/api${path}`, { method, ...json });
+    const response = await fetch(`${origin}/api${path}`, { method, ...json });
     return { status: response.status, body: (await response.json()) as Record<string, unknown> };
   };
   return { rig, actions, ask };

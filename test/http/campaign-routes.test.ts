@@ -1,9 +1,6 @@
 /** The routes of campaigns and schedules, over real connections, with a scheduler on a real MongoDB behind them. */
-import { once } from 'node:events';
-import type { Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import express from 'express';
-import { afterEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { CampaignSchedulerError } from '../../src/errors.ts';
 import {
   type CampaignRouterOptions,
@@ -12,14 +9,9 @@ import {
 } from '../../src/http/router.ts';
 import { inHours, people, type Rig, startRig, tidyUpAfterEach } from '../engine/fixtures.ts';
 import { testDatabase } from '../support/mongo.ts';
+import { served } from './served.ts';
 
 const { db, uri } = await testDatabase();
-let server: Server | undefined;
-afterEach(async () => {
-  server?.closeAllConnections();
-  if (server !== undefined) await new Promise((resolve) => server?.close(resolve));
-  server = undefined;
-});
 tidyUpAfterEach(db);
 
 const NOBODY = '0'.repeat(24);
@@ -35,16 +27,14 @@ async function serve(scheduler: RoutedScheduler, options: Partial<CampaignRouter
     return options.authorize === undefined || options.authorize(request, action);
   };
   app.use('/api', createCampaignRouter(scheduler, { ...options, authorize }));
-  server = app.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
+  const origin = await served(app);
   const ask = async (method: string, path: string, body?: unknown, headers: Record<string, string> = {}) => {
     const init: RequestInit = {
       method,
       headers: { ...(body === undefined ? {} : { 'content-type': 'application/json' }), ...headers },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     };
-    const response = await fetch(`http://127.0.0.1:${port}/api${path}`, init);
+    const response = await fetch(`${origin}/api${path}`, init);
     return { status: response.status, headers: response.headers, body: (await response.json()) as Body };
   };
   return {

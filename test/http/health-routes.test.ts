@@ -1,9 +1,6 @@
 /** The routes of health, over real connections, with schedulers on a real MongoDB behind them that goes away and comes back. */
-import { once } from 'node:events';
-import type { Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import express from 'express';
-import { afterEach, describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import {
   type CampaignRouterOptions,
   createCampaignRouter,
@@ -16,15 +13,9 @@ import { testClock } from '../engine/test-clock.ts';
 import { watchedConnection } from '../support/commands.ts';
 import { testDatabase } from '../support/mongo.ts';
 import { startMongods } from '../support/mongods.ts';
+import { served } from './served.ts';
 
 const { db, uri } = await testDatabase();
-const servers: Server[] = [];
-afterEach(async () => {
-  for (const server of servers.splice(0)) {
-    server.closeAllConnections();
-    await new Promise((resolve) => server.close(resolve));
-  }
-});
 tidyUpAfterEach(db);
 
 async function serve(scheduler: RoutedScheduler, authorize: CampaignRouterOptions['authorize'] = () => true) {
@@ -32,12 +23,9 @@ async function serve(scheduler: RoutedScheduler, authorize: CampaignRouterOption
   app.use(
     createCampaignRouter(scheduler, { authorize, logger: { debug() {}, info() {}, warn() {}, error() {} } }),
   );
-  const server = app.listen(0, '127.0.0.1');
-  servers.push(server);
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
+  const origin = await served(app);
   return async (path: string) => {
-    const response = await fetch(`http://127.0.0.1:${port}${path}`);
+    const response = await fetch(origin + path);
     // biome-ignore lint/suspicious/noExplicitAny: whatever was answered
     return { status: response.status, headers: response.headers, body: (await response.json()) as any };
   };

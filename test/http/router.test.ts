@@ -1,9 +1,7 @@
 /** The router in a real Express application, asked over real connections. */
-import { once } from 'node:events';
-import { request as httpRequest, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { request as httpRequest } from 'node:http';
 import express, { type Express } from 'express';
-import { afterEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { CampaignSchedulerError } from '../../src/errors.ts';
 import {
   type CampaignRouterOptions,
@@ -12,6 +10,7 @@ import {
 } from '../../src/http/router.ts';
 import type { Logger } from '../../src/logger.ts';
 import type { RecoveryReport } from '../../src/services/recovery-pass.ts';
+import { served } from './served.ts';
 
 const REPORT: RecoveryReport = {
   recoveredCount: 1,
@@ -22,13 +21,6 @@ const REPORT: RecoveryReport = {
     { id: 'c', name: 'C', reason: 'paused' },
   ],
 };
-
-let server: Server | undefined;
-afterEach(async () => {
-  server?.closeAllConnections();
-  if (server !== undefined) await new Promise((resolve) => server?.close(resolve));
-  server = undefined;
-});
 
 interface Setup {
   recover?: () => Promise<RecoveryReport>;
@@ -66,10 +58,8 @@ async function start({ recover = async () => REPORT, authorize = () => true, pre
   app.use((request, response) => {
     response.status(404).json({ host: `${request.method} ${request.originalUrl}` });
   });
-  server = app.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  const origin = `http://127.0.0.1:${port}`;
+  const origin = await served(app);
+  const port = Number(new URL(origin).port);
   const post = async (init: RequestInit = {}, path = '/api/campaigns/recover') => {
     const response = await fetch(`${origin}${path}`, { method: 'POST', ...init });
     return { status: response.status, body: (await response.json()) as unknown };
