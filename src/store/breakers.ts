@@ -3,7 +3,7 @@
  * server's time of that read, so nobody's clock counts. Every transition is guarded by the term that was read: of two at
  * once one matches, and one that slept matches nothing.
  */
-import type { Filter } from 'mongodb';
+import type { Filter, UpdateFilter } from 'mongodb';
 import type { Breaker, Evidence, HalfOpenBreaker } from '../core/breaker.ts';
 import { documentOf, evidenceDocument } from '../core/breaker-document.ts';
 import { type BreakerDoc, SCHEMA_VERSION } from './documents.ts';
@@ -78,21 +78,23 @@ export async function writeEvidence(
 ): Promise<void> {
   const evidence = (id: string): string => `evidence.${id}`;
   const out = mine === undefined ? [...gone, workerId] : gone;
-  try {
-    await store.breakers.updateOne(
-      { _id: name, term: from.term, state: 'closed' },
-      {
-        $set: {
-          ...(mine === undefined ? {} : { [evidence(workerId)]: evidenceDocument(mine) }),
-          schemaVersion: SCHEMA_VERSION,
-        },
-        ...(out.length === 0 ? {} : { $unset: Object.fromEntries(out.map((id) => [evidence(id), ''])) }),
-        $setOnInsert: { openings: from.openings },
-      },
-      { upsert: from.term === 0 },
-    );
-  } catch (error) {
-    if (!isDuplicateKey(error)) throw error; // it exists with another term
+  const filter = { _id: name, term: from.term, state: 'closed' } as const;
+  const update: UpdateFilter<BreakerDoc> = {
+    $set: {
+      ...(mine === undefined ? {} : { [evidence(workerId)]: evidenceDocument(mine) }),
+      schemaVersion: SCHEMA_VERSION,
+    },
+    ...(out.length === 0 ? {} : { $unset: Object.fromEntries(out.map((id) => [evidence(id), '' as const])) }),
+    $setOnInsert: { openings: from.openings },
+  };
+  // Whoever finds that another worker has just made the document adds to it; refused again, it has another term.
+  for (let tries = 0; tries < 2; tries += 1) {
+    try {
+      await store.breakers.updateOne(filter, update, { upsert: from.term === 0 });
+      return;
+    } catch (error) {
+      if (!isDuplicateKey(error)) throw error;
+    }
   }
 }
 

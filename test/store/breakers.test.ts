@@ -94,6 +94,15 @@ it('evidence is added per worker, and says nothing after a transition', async ()
   expect(await stored()).toMatchObject({ term: 1, evidence: {} });
 });
 
+it('many workers that are the first to say something at the same moment are all heard', async () => {
+  const ids = Array.from({ length: 12 }, (_, n) => `w${n}`);
+  for (let round = 0; round < 10; round += 1) {
+    await db.collection('breakers').deleteMany({});
+    await Promise.all(ids.map((id) => writeEvidence(store, 'mail', NEW_BREAKER, id, evidence(2), [])));
+    expect(Object.keys((await stored())?.evidence ?? {}).sort()).toEqual([...ids].sort());
+  }
+});
+
 it.each<Record<string, unknown>>([
   { term: 'many', state: 'ajar' },
   { term: { $gt: 0 }, state: ['open'] },
