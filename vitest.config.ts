@@ -10,7 +10,7 @@ export default defineConfig({
     pool: 'forks',
     // Loading the modules anew for each file costs more than most files do.
     isolate: false,
-    maxWorkers: 4,
+    maxWorkers: 3,
     sequence: { sequencer: LongestFirst },
     testTimeout: 300_000,
     hookTimeout: 120_000,

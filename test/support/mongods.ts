@@ -53,13 +53,20 @@ export interface Mongods {
   stop(): Promise<void>;
 }
 
-export async function startMongods(
-  options: { members?: 1 | 3; replicaSet?: boolean; cacheGB?: string; args?: readonly string[] } = {},
-): Promise<Mongods> {
+export interface MongodsOptions {
+  readonly members?: 1 | 3;
+  readonly replicaSet?: boolean;
+  readonly cacheGB?: string;
+  readonly args?: readonly string[];
+  /** Where the members' folders are made. Default: the folder for temporary files. */
+  readonly parent?: string;
+}
+
+export async function startMongods(options: MongodsOptions = {}): Promise<Mongods> {
   const count = options.members ?? 1;
   const replicaSet = count > 1 || (options.replicaSet ?? true);
   const binary = await ensureMongod();
-  const root = await mkdtemp(join(tmpdir(), 'campaign-scheduler-mongod-'));
+  const root = await mkdtemp(join(options.parent ?? tmpdir(), 'campaign-scheduler-mongod-'));
   const members: Mongod[] = [];
   for (let index = 0; index < count; index += 1) {
     const dataDir = join(root, String(index));
