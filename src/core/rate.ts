@@ -5,7 +5,7 @@
  * A bucket hands out points of a grid, one every `spacingMs`: its level `tokens` is 0 when the next point is now, −1 when
  * it is one spacing away. A block is a row of points that nobody else gets, at most `AHEAD_MS` ahead, and each token is
  * used at its point or later, before the block's end. Invariants: nothing adds up over idle time but the points of the
- * last `LATE_MS`; every token is used within `blockLifeMs` of its point, so any `t` ms see at most `rate × t` sends and
+ * last `LATE_MS`; every token is used within `BLOCK_LIFE_MS` of its point, so any `t` ms see at most `rate × t` sends and
  * one second's tokens more; at rates of one a minute and slower any `t` ms see at most one more than `rate × t`.
  */
 import { exactlyOne, expectation, type Problem } from './expectation.ts';
@@ -49,14 +49,12 @@ export const BLOCK_MS = 250;
 export const AHEAD_MS = 250;
 /** Tokens that nobody asked for in time are kept so long: a late question loses nothing, an idle hour gives no burst. */
 export const LATE_MS = 250;
-/** A block expires so long after it was asked for, whatever is left of it; later at slow rates, see `blockLifeMs`. */
-const BLOCK_LIFE_MS = 1_000;
+/** A block expires so long after it was asked for, whatever is left of it. */
+export const BLOCK_LIFE_MS = 1_000;
 /** A server's clock that goes back by more than this was set; by less, two operations have overtaken each other. */
 export const CLOCK_SET_MS = 1_000;
 /** From this spacing on a period counts from the last moment at which the token before could have been used. */
 const STRICT_SPACING_MS = 60_000;
-/** No block lives longer, however slow the rate is. */
-const LONGEST_BLOCK_LIFE_MS = 60_000;
 
 const UNIT_MS = { perSecond: 1_000, perMinute: 60_000, perHour: 3_600_000, perDay: 86_400_000 } as const;
 type Unit = keyof typeof UNIT_MS;
@@ -106,20 +104,10 @@ export function blockTokens(rate: Rate): number {
   return Math.max(1, Math.floor(BLOCK_MS * tokensPerMs(rate)));
 }
 
-/**
- * A block expires so long after it was asked for. At one a minute and slower it is a sixtieth of the spacing, at most a
- * minute: where the next token is an hour away, a process that stands still for two seconds must not lose this one.
- */
-export function blockLifeMs(rate: Rate): number {
-  const spacing = spacingMs(rate);
-  const share = (BLOCK_LIFE_MS / STRICT_SPACING_MS) * spacing;
-  return Math.max(BLOCK_LIFE_MS, Math.min(LONGEST_BLOCK_LIFE_MS, share));
-}
-
 /** What a token takes from the level. More than 1 at slow rates: the time in which it can still be used is no rest. */
 export function tokenCost(rate: Rate): number {
   const spacing = spacingMs(rate);
-  return spacing >= STRICT_SPACING_MS ? 1 + blockLifeMs(rate) / spacing : 1;
+  return spacing >= STRICT_SPACING_MS ? 1 + BLOCK_LIFE_MS / spacing : 1;
 }
 
 /** The level never rises above this: what idle time gives. */

@@ -3,7 +3,7 @@
  * the grid or later, and before its block expires. Both ends lean to the safe side: points count from the answer, the
  * block's end from the question, so that the unknown time on the way makes a token usable later and for less time.
  */
-import { blockLifeMs, type Rate, spacingMs } from '../core/rate.ts';
+import { BLOCK_LIFE_MS, type Rate, spacingMs } from '../core/rate.ts';
 import type { TakenBlock } from '../store/rates.ts';
 
 /** Tokens to be given back: so many of the block that was granted then, under that rate. */
@@ -37,7 +37,7 @@ export class HeldTokens {
       taken.firstInMs >= 0
         ? granted
         : Math.max(granted / 2, (lastAt - nextAt) / Math.max(1, taken.granted - 1));
-    const expiresAt = askedAt + blockLifeMs(rate) + Math.min(0, taken.firstInMs);
+    const expiresAt = askedAt + BLOCK_LIFE_MS + Math.min(0, taken.firstInMs);
     const inTime = Math.max(0, Math.ceil((expiresAt - nextAt) / spacing));
     const left = Math.min(taken.granted, inTime);
     const { takenAt } = taken;

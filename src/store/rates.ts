@@ -8,8 +8,8 @@ import { randomUUID } from 'node:crypto';
 import type { Document } from 'mongodb';
 import {
   AHEAD_MS,
+  BLOCK_LIFE_MS,
   type Bucket,
-  blockLifeMs,
   blockTokens,
   CLOCK_SET_MS,
   type Grant,
@@ -158,7 +158,7 @@ export async function returnTokens(
   count: number,
   takenAt: Date,
 ): Promise<boolean> {
-  const endsAt = new Date(takenAt.getTime() + blockLifeMs(rate));
+  const endsAt = new Date(takenAt.getTime() + BLOCK_LIFE_MS);
   const returned = await store.rates.updateOne({ _id: key, $expr: { $lt: ['$$NOW', endsAt] } }, [
     toPresent(rate),
     {

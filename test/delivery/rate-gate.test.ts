@@ -129,18 +129,6 @@ describe('a gate', () => {
     expect(buckets.level('a')).toBeCloseTo(0, 3);
   });
 
-  test('a worker that stands still for two seconds does not lose the token of an hour', async () => {
-    const late = sender([gate('a', { perHour: 1 })], { flushMs: 2_000 });
-    const tooLate = sender([gate('b', { perMinute: 2 })], { flushMs: 2_000 });
-    await clock.advance(5_000);
-    expect(late.sends).toHaveLength(1);
-    expect(tooLate.sends).toHaveLength(0); // its next token is near
-    await clock.advance(27_000);
-    expect(tooLate.sends).toHaveLength(1);
-    late.stop();
-    tooLate.stop();
-  });
-
   test('loses an unused token of a slow rate to nobody: it goes back before it expires', async () => {
     const campaign = gate('a', { perMinute: 1 });
     const messenger = gate('m', { perSecond: 100 });
