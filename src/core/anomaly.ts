@@ -5,7 +5,7 @@
 import type { AlertNews } from './alert-policy.ts';
 
 /** A worker as its heartbeats show it. */
-export interface SeenWorker {
+export interface WatchedWorker {
   readonly id: string;
   readonly host: string;
   readonly pid: number;
@@ -55,8 +55,8 @@ export function noWorker(processing: number, overdue: number, liveWorkers: numbe
 }
 
 /** Over when it is back, when one that was started since on its machine has taken its place, or after a day. */
-export function offlineWorkers(workers: readonly SeenWorker[]): AlertNews[] {
-  const replaced = (worker: SeenWorker): boolean =>
+export function offlineWorkers(workers: readonly WatchedWorker[]): AlertNews[] {
+  const replaced = (worker: WatchedWorker): boolean =>
     workers.some(
       ({ host, state, startedAt }) =>
         state === 'running' && host === worker.host && startedAt > worker.lastSeenAt,
@@ -76,7 +76,7 @@ export function offlineWorkers(workers: readonly SeenWorker[]): AlertNews[] {
   });
 }
 
-export function skewedClocks(workers: readonly SeenWorker[], clockSkewMs: number): AlertNews[] {
+export function skewedClocks(workers: readonly WatchedWorker[], clockSkewMs: number): AlertNews[] {
   return workers.flatMap(({ id, host, state, clockSkewMs: skewMs }) => {
     if (state !== 'running' || Math.abs(skewMs) <= clockSkewMs) return [];
     const how = `${wholeSeconds(Math.abs(skewMs))} ${skewMs > 0 ? 'behind' : 'ahead of'}`;

@@ -17,7 +17,7 @@ export function messengerOf({ _id, detail }: AlertDoc): string {
 export class BreakerAlert {
   readonly #alerter: Pick<Alerter, 'raise' | 'clear'>;
   readonly #messenger: string;
-  /** Who opened it, as the alert says, as far as this worker knows; null: it is cleared. */
+  /** Who opened it, as this worker has told; null: it has told that it is cleared; undefined: nothing yet. */
   #told: string | null | undefined;
 
   constructor(alerter: Pick<Alerter, 'raise' | 'clear'>, messenger: string) {

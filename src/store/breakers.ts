@@ -59,7 +59,7 @@ export async function turnBreaker(store: Store, name: string, from: Breaker, to:
     const result = await store.breakers.replaceOne(filter, document, { upsert: from.term === 0 });
     return result.modifiedCount + result.upsertedCount === 1;
   } catch (error) {
-    if (isDuplicateKey(error)) return false; // it exists with another term
+    if (isDuplicateKey(error)) return false; // somebody else has just made it
     throw error;
   }
 }

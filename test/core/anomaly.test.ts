@@ -12,16 +12,16 @@ import {
   offlineWorkers,
   orphanedPages,
   type RunCounts,
-  type SeenWorker,
   skewedClocks,
   slowMongo,
+  type WatchedWorker,
   withinWindow,
 } from '../../src/core/anomaly.ts';
 import { freezePatienceMs } from '../../src/core/freezing.ts';
 
 const keys = (news: readonly AlertNews[]): string[] => news.map(({ key }) => key);
 
-const worker = (more: Partial<SeenWorker> = {}): SeenWorker => ({
+const worker = (more: Partial<WatchedWorker> = {}): WatchedWorker => ({
   id: 'w',
   host: 'h',
   pid: 1,
@@ -66,7 +66,7 @@ test.each([
 const DAY_MS = 24 * 3_600_000;
 const OFFLINE = worker({ state: 'offline', silentMs: 150_000 });
 
-test.each<[string, SeenWorker[], string[]]>([
+test.each<[string, WatchedWorker[], string[]]>([
   ['running', [worker()], []],
   ['stopping', [worker({ state: 'stopping' })], []],
   ['offline', [OFFLINE], ['worker:offline:w']],

@@ -18,6 +18,9 @@ import {
 } from '../../src/embedded/mongod-process.ts';
 import { endProcess } from '../../src/process-info.ts';
 
+/** Of the folder of a group of members, before the id of the process that started them. */
+export const FOLDER_PREFIX = 'campaign-scheduler-mongod-';
+
 const SET = 'test';
 const START_TIMEOUT_MS = 60_000;
 
@@ -66,7 +69,7 @@ export async function startMongods(options: MongodsOptions = {}): Promise<Mongod
   const count = options.members ?? 1;
   const replicaSet = count > 1 || (options.replicaSet ?? true);
   const binary = await ensureMongod();
-  const root = await mkdtemp(join(options.parent ?? tmpdir(), 'campaign-scheduler-mongod-'));
+  const root = await mkdtemp(join(options.parent ?? tmpdir(), `${FOLDER_PREFIX}${process.pid}-`));
   const members: Mongod[] = [];
   for (let index = 0; index < count; index += 1) {
     const dataDir = join(root, String(index));
