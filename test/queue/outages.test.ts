@@ -4,6 +4,8 @@
  */
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { BULK_ALARM } from '../../src/queue/alarm.ts';
+import { bounded } from '../../src/store/bounded.ts';
+import { closeClient } from '../support/mongo.ts';
 import { connectTo, type Mongods, startMongods } from '../support/mongods.ts';
 import { startProxy } from '../support/proxy.ts';
 import {
@@ -22,6 +24,8 @@ import { type Door, door } from './signals.ts';
 vi.setConfig({ testTimeout: PATIENT_TEST_MS, hookTimeout: PATIENT_TEST_MS });
 const LIFETIME_MS = 1_000;
 const CONCURRENCY = 4;
+/** As in the product every operation ends: a connection that breaks may leave one of the driver without an answer for ever. */
+const LIMIT_MS = 10_000;
 const ROUNDS = process.env.FAULTS === 'long' ? 5 : 1;
 
 interface OutageWorker {
@@ -36,7 +40,7 @@ async function twoWorkers(uri: string) {
   const workers: OutageWorker[] = [];
   for (let count = 0; count < 2; count++) {
     const client = await connectTo(uri);
-    onTestFinished(() => client.close());
+    onTestFinished(() => closeClient(client));
     const ringing = new Set<string>();
     const handler = async (campaignId: string) => {
       ringing.add(campaignId);
@@ -45,7 +49,7 @@ async function twoWorkers(uri: string) {
       return null;
     };
     const options = { collectionName, concurrency: CONCURRENCY, lockLifetimeMs: LIFETIME_MS, handler };
-    const test = testAlarms(client.db(), options);
+    const test = testAlarms(bounded(client.db(), LIMIT_MS), options);
     workers.push({ test, ringing });
     await test.alarms.start();
   }
