@@ -2,11 +2,10 @@
  * For all test files: one server, a replica set of one on a temporary directory that is removed at the end, and the worker
  * processes' scripts.
  */
-import { readdir, rm, statfs } from 'node:fs/promises';
+import { statfs } from 'node:fs/promises';
 import { freemem, tmpdir } from 'node:os';
-import { join } from 'node:path';
 import type { TestProject } from 'vitest/node';
-import { processInfo } from '../../src/process-info.ts';
+import { removeLeftovers } from './leftovers.ts';
 import { FOLDER_PREFIX, startMongods } from './mongods.ts';
 import { workerBundles } from './worker-bundles.ts';
 
@@ -35,16 +34,7 @@ const ROOM_BYTES = 4 * 1024 ** 3;
 
 /** Files in memory outlive the death of a process like those on a disk, and nobody waits for them. */
 async function quickFolder(): Promise<string> {
-  await sweep();
+  removeLeftovers(SHARED_MEMORY, FOLDER_PREFIX);
   const { bavail, bsize } = await statfs(SHARED_MEMORY).catch(() => ({ bavail: 0, bsize: 0 }));
   return Math.min(bavail * bsize, freemem()) > ROOM_BYTES ? SHARED_MEMORY : tmpdir();
-}
-
-/** Takes away what runs that were killed have left in memory. */
-async function sweep(): Promise<void> {
-  for (const name of await readdir(SHARED_MEMORY).catch(() => [])) {
-    const [prefix, pid] = [name.slice(0, FOLDER_PREFIX.length), name.slice(FOLDER_PREFIX.length)];
-    if (prefix !== FOLDER_PREFIX || processInfo(Number.parseInt(pid, 10)) !== undefined) continue;
-    await rm(join(SHARED_MEMORY, name), { recursive: true, force: true });
-  }
 }

@@ -3,11 +3,11 @@
  * of the time, and the tests start hundreds. Invariant: each run of the tests has a folder of its own; what a killed run
  * has left goes when the next one begins.
  */
-import { copyFileSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { copyFileSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
-import { processInfo } from '../../src/process-info.ts';
+import { removeLeftovers } from './leftovers.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const FOLDERS = join(ROOT, '.cache/workers');
@@ -37,9 +37,7 @@ export function workerBundles(): WorkerBundles {
     folder,
     build: async () => {
       mkdirSync(folder, { recursive: true });
-      for (const pid of readdirSync(FOLDERS)) {
-        if (processInfo(Number(pid)) === undefined) remove(join(FOLDERS, pid));
-      }
+      removeLeftovers(FOLDERS);
       await build({
         absWorkingDir: ROOT,
         entryPoints: ['./test/**/*worker.ts'],
@@ -61,8 +59,6 @@ export function workerBundles(): WorkerBundles {
       // The package reads its version from `../package.json`.
       copyFileSync(join(ROOT, 'package.json'), join(folder, 'package.json'));
     },
-    remove: () => remove(folder),
+    remove: () => rmSync(folder, { recursive: true, force: true }),
   };
 }
-
-const remove = (folder: string): void => rmSync(folder, { recursive: true, force: true });
